@@ -1,0 +1,1 @@
+"""Sophon: collaborative research on a tamper-evident log."""

@@ -1,0 +1,133 @@
+"""The log: append on a condition, read by types and tags, follow as it grows."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+import psycopg
+import structlog
+from msgspec import Struct
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+
+from app.audit.entry import Draft, Record
+from app.audit.feed import Feed
+from app.audit.reading import read_page, read_with_head
+from app.audit.recent import Condition
+from app.audit.writer import Writer
+from app.domain.model import Selection
+
+POLL = 1.0
+"""Seconds after which a lost notification does no more harm."""
+
+_SCHEMA = Path(__file__).with_name("schema.sql")
+_log = structlog.get_logger(__name__)
+
+
+class Page(Struct, frozen=True):
+    """What was found, and where the log ended in the snapshot in which it was looked for."""
+
+    records: list[Record]
+    head: int
+
+
+class Log:
+    """One process's way to the log. Open it with `async with Log.open(dsn)`."""
+
+    def __init__(self, dsn: str, pool: AsyncConnectionPool) -> None:
+        self._dsn = dsn
+        self.pool = pool
+        self._feed: Feed
+        self._writer: Writer
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, dsn: str, connections: int = 8) -> AsyncGenerator[Self]:
+        """Create the tables where they are missing, and follow from the end of what is there."""
+        await create_schema(dsn)
+        async with AsyncConnectionPool(
+            dsn,
+            connection_class=AsyncConnection,
+            kwargs={"autocommit": True, "application_name": "sophon"},
+            min_size=1,
+            max_size=connections,
+            open=False,
+        ) as pool:
+            log = cls(dsn, pool)
+            await log._begin()
+            listening = asyncio.create_task(log._listen(), name="listen")
+            try:
+                yield log
+            finally:
+                listening.cancel()
+                await asyncio.gather(listening, return_exceptions=True)
+                await log._writer.close()
+
+    @property
+    def head(self) -> int:
+        """The position of the newest entry that this process knows of."""
+        return self._feed.head
+
+    async def append(self, drafts: Sequence[Draft], condition: Condition | None = None) -> int:
+        """Append all of the drafts or none; return the position of the last, which is durable by then.
+
+        Raises `ConditionViolated` if something after `condition.after` matches, `LogUnavailable` if the database is
+        away, `ValueError` if an entry is too long.
+        """
+        return await self._writer.append(drafts, condition)
+
+    async def read(self, selections: Sequence[Selection] = (), after: int = 0, limit: int | None = None) -> Page:
+        """Read what matches any of the selections (none: everything), in order, and the head, in one snapshot."""
+        async with self.pool.connection() as connection:
+            records, head = await read_with_head(connection, after, limit, selections)
+        return Page(records, head)
+
+    def follow(self, after: int = 0) -> AsyncIterator[list[Record]]:
+        """Give every entry after a position, once and in order, in pages; then go on as the log grows.
+
+        Survives a database that restarts, except that a page from far back has to be read again.
+        """
+        return self._feed.follow(after)
+
+    async def _begin(self) -> None:
+        async with self.pool.connection() as connection:
+            records, head = await read_with_head(connection, 0, 0, ())
+            records = await read_page(connection, head - 1, 1) if head else []
+        self._feed = Feed(head, self._read_page)
+        newest = records[-1].entry.at if records else datetime.fromtimestamp(0, UTC)
+        self._writer = Writer(self._connect, self._feed, newest)
+
+    async def _read_page(self, after: int, limit: int) -> list[Record]:
+        while True:
+            try:
+                async with self.pool.connection() as connection:
+                    return await read_page(connection, after, limit)
+            except psycopg.OperationalError as error:
+                _log.warning("log.away", error=str(error).strip())
+                await asyncio.sleep(POLL / 4)
+
+    async def _connect(self) -> AsyncConnection:
+        return await AsyncConnection.connect(self._dsn, autocommit=True, application_name="sophon")
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async with await self._connect() as connection:
+                    await connection.execute("LISTEN sophon_entries")
+                    while True:
+                        await self._feed.catch_up()
+                        async for _ in connection.notifies(timeout=POLL, stop_after=1):
+                            pass
+            except psycopg.OperationalError as error:
+                _log.warning("log.away", error=str(error).strip())
+                await asyncio.sleep(POLL / 4)
+
+
+async def create_schema(dsn: str) -> None:
+    """Create what is missing of the log's tables. Changes nothing that is there."""
+    async with await AsyncConnection.connect(dsn) as connection:
+        await connection.execute("SELECT pg_advisory_xact_lock(7305797)")
+        await connection.execute(_SCHEMA.read_bytes())

@@ -1,0 +1,60 @@
+-- The log, and the vault for what must not stand in it. Run at every start; changes nothing that is there.
+
+CREATE SCHEMA IF NOT EXISTS audit;
+CREATE SCHEMA IF NOT EXISTS vault;
+
+-- A generated column needs an immutable expression. These are: they depend on no setting, for the text that we write.
+CREATE OR REPLACE FUNCTION audit.tags(entry json) RETURNS text[] LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS
+$$ BEGIN RETURN translate(entry ->> 'tags', '[]', '{}')::text[]; END $$;
+
+CREATE OR REPLACE FUNCTION audit.instant(rfc3339 text) RETURNS timestamptz LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS
+$$ BEGIN RETURN rfc3339::timestamptz; END $$;
+
+CREATE TABLE IF NOT EXISTS audit.entries (
+    position   bigint PRIMARY KEY CHECK (position > 0),      -- gapless; the leaf's index in the tree is position - 1
+    bytes      json   NOT NULL,                              -- the exact text that was hashed (jsonb would rewrite it)
+    leaf_hash  bytea  NOT NULL CHECK (length(leaf_hash) = 32), -- written, not generated: a generated one would heal itself
+    id         uuid   NOT NULL GENERATED ALWAYS AS ((bytes ->> 'id')::uuid) STORED,
+    type       text   COLLATE "C" NOT NULL GENERATED ALWAYS AS (bytes ->> 'type') STORED,
+    tags       text[] NOT NULL GENERATED ALWAYS AS (audit.tags(bytes)) STORED,
+    actor      text   COLLATE "C" GENERATED ALWAYS AS (bytes -> 'actor' ->> 'id') STORED,
+    outcome    text   COLLATE "C" NOT NULL GENERATED ALWAYS AS (bytes ->> 'outcome') STORED,
+    at         timestamptz NOT NULL GENERATED ALWAYS AS (audit.instant(bytes ->> 'at')) STORED
+);
+CREATE UNIQUE INDEX IF NOT EXISTS entries_id ON audit.entries (id);
+CREATE INDEX IF NOT EXISTS entries_type ON audit.entries (type, position);
+CREATE INDEX IF NOT EXISTS entries_actor ON audit.entries (actor, position);
+CREATE INDEX IF NOT EXISTS entries_at ON audit.entries USING brin (at);
+-- Without a pending list: decisions read this index at once, and would have to search the list each time.
+CREATE INDEX IF NOT EXISTS entries_tags ON audit.entries USING gin (tags) WITH (fastupdate = off);
+
+-- Appends a batch (canonical JSON, one entry a line; 32 bytes of hash each) if the log ends where the writer believes.
+-- Returns where it ends: the writer's own belief if the batch was appended, something else if nothing was.
+CREATE OR REPLACE FUNCTION audit.append(believed bigint, lines text, hashes bytea) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE head bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock(7305796);  -- held until the commit is visible, so positions commit in order
+    SELECT coalesce(max(position), 0) INTO head FROM audit.entries;
+    IF head = believed THEN
+        INSERT INTO audit.entries (position, bytes, leaf_hash)
+        SELECT head + n, line::json, substring(hashes FROM (32 * (n - 1) + 1)::int FOR 32)
+        FROM string_to_table(lines, E'\n') WITH ORDINALITY AS batch(line, n);
+        PERFORM pg_notify('sophon_entries', '');
+    END IF;
+    RETURN head;
+END $$;
+
+CREATE TABLE IF NOT EXISTS vault.passwords (
+    user_id text PRIMARY KEY,
+    hash    text NOT NULL                                    -- argon2id, in its own encoding
+);
+CREATE TABLE IF NOT EXISTS vault.keys (
+    digest  bytea PRIMARY KEY,                               -- SHA-256 of a secret of 256 random bits
+    kind    text NOT NULL CHECK (kind IN ('session', 'token', 'ticket')),
+    id      text NOT NULL,                                   -- the session's, the token's; for a ticket, the notebook
+    user_id text NOT NULL,
+    scopes  text[] NOT NULL DEFAULT '{}',
+    expires timestamptz NOT NULL
+);
+CREATE INDEX IF NOT EXISTS keys_id ON vault.keys (id);
+CREATE INDEX IF NOT EXISTS keys_expires ON vault.keys (expires);

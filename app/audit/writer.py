@@ -1,0 +1,206 @@
+"""Group commit: whatever waits to be appended goes into one transaction, and each learns its own fate.
+
+Kill the process, or the database, at any moment: an append that was answered is in the log, whole; one that was not
+may be, whole, or may not. A commit whose answer was lost is looked up by the ids of its entries, never guessed.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+
+import psycopg
+from msgspec.structs import asdict
+from psycopg import AsyncConnection
+from psycopg.sql import SQL
+
+from app.audit.entry import Draft, Entry, Record, encode, leaf_hash
+from app.audit.feed import Feed
+from app.audit.reading import matching, one, read_page
+from app.audit.recent import Condition, Recent
+
+BATCH = 512
+READ_ON = 1_000
+PATIENCE = 15.0
+"""Seconds for which an append waits for a database that is away."""
+
+Connect = Callable[[], Awaitable[AsyncConnection]]
+
+
+class ConditionViolated(Exception):
+    """Something that the decision rests on has changed since it was read. Read again, and decide again."""
+
+
+class LogUnavailable(Exception):
+    """The log cannot be written now. Whether this was recorded is not known: look before you try again."""
+
+
+class Append:
+    """What one caller waits for."""
+
+    __slots__ = ("condition", "done", "drafts", "ids", "old_checked")
+
+    def __init__(self, drafts: Sequence[Draft], condition: Condition | None) -> None:
+        self.drafts = drafts
+        self.condition = condition
+        self.ids = [draft.id for draft in drafts]
+        self.old_checked = False
+        self.done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def fail(self, error: Exception) -> None:
+        """Tell the caller, unless it has gone."""
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def succeed(self, position: int) -> None:
+        """Tell the caller where its last entry stands, unless it has gone."""
+        if not self.done.done():
+            self.done.set_result(position)
+
+
+class Writer:
+    """The one place in this process that appends. Other processes may append too: the database keeps the order."""
+
+    def __init__(self, connect: Connect, feed: Feed, newest: datetime) -> None:
+        self._connect = connect
+        self._connection: AsyncConnection | None = None
+        self._feed = feed
+        self._recent = Recent(feed.head)
+        self._head = feed.head
+        self._newest = newest
+        self._waiting: list[Append] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def append(self, drafts: Sequence[Draft], condition: Condition | None) -> int:
+        """Append all or nothing; return the last one's position. Raises `ConditionViolated` or `LogUnavailable`."""
+        append = Append(drafts, condition)
+        self._waiting.append(append)
+        if self._task is None:
+            self._task = asyncio.create_task(self._drain(), name="append")
+        return await append.done
+
+    async def close(self) -> None:
+        """Finish what waits, and let the connection go."""
+        if self._task is not None:
+            await self._task
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def _drain(self) -> None:
+        try:
+            while self._waiting:
+                batch = self._waiting[:BATCH]
+                del self._waiting[:BATCH]
+                await self._commit(batch)
+                # Whoever was just answered may append again: let them into the next batch.
+                await asyncio.sleep(0)
+        finally:
+            self._task = None
+
+    async def _commit(self, batch: list[Append]) -> None:
+        give_up = time.monotonic() + PATIENCE
+        while batch := [append for append in batch if not append.done.done()]:
+            try:
+                await self._try_to_commit(batch)
+            except psycopg.OperationalError as error:
+                await self._disconnect()
+                if time.monotonic() > give_up:
+                    _fail_all(batch, LogUnavailable(str(error).strip()))
+                await asyncio.sleep(0.05)
+            except Exception as error:
+                await self._disconnect()
+                _fail_all(batch, error)
+
+    async def _try_to_commit(self, batch: list[Append]) -> None:
+        if self._connection is None:
+            self._connection = await self._connect()
+            await self._read_on(self._connection, batch)
+        for append in batch:
+            await self._check_old(self._connection, append)
+        accepted = [(append, records) for append in batch if (records := self._decide(append))]
+        if not accepted:
+            return
+        batch_records = [record for _, records in accepted for record in records]
+        if await _insert(self._connection, self._head, batch_records) != self._head:
+            await self._read_on(self._connection, batch)
+            return
+        self._head = self._recent.head
+        self._recent.trim()
+        self._feed.offer(batch_records)
+        for append, records in accepted:
+            append.succeed(records[-1].position)
+
+    def _decide(self, append: Append) -> list[Record]:
+        """Give what this append adds to the batch: nothing, if its condition does not hold."""
+        if append.done.done():
+            return []
+        if append.condition is not None and self._recent.violates(append.condition):
+            append.fail(ConditionViolated())
+            return []
+        try:
+            return self._stamp(append.drafts)
+        except ValueError as error:
+            append.fail(error)
+            return []
+
+    def _stamp(self, drafts: Sequence[Draft]) -> list[Record]:
+        at = max(self._newest, datetime.now(UTC))
+        entries = [Entry(**asdict(draft), at=at) for draft in drafts]
+        lines = [encode(entry) for entry in entries]
+        self._newest = at
+        start = self._recent.head + 1
+        for entry in entries:
+            self._recent.add(entry.type, entry.tags)
+        return [Record(start + n, line, entry) for n, (line, entry) in enumerate(zip(lines, entries, strict=True))]
+
+    async def _check_old(self, connection: AsyncConnection, append: Append) -> None:
+        """Ask the database about the part of a condition that lies before what is kept in memory; it cannot change."""
+        condition, floor = append.condition, self._recent.floor
+        if condition is None or append.old_checked or condition.after >= floor or append.done.done():
+            return
+        where, values = matching(condition.selections)
+        query = SQL("SELECT EXISTS (SELECT FROM audit.entries WHERE position > %s AND position <= %s AND {})").format(
+            where
+        )
+        cursor = await connection.execute(query, (condition.after, floor, *values))
+        append.old_checked = True
+        if one(await cursor.fetchone()):
+            append.fail(ConditionViolated())
+
+    async def _read_on(self, connection: AsyncConnection, batch: list[Append]) -> None:
+        """Take in what was appended since: by others, or by ourselves in a commit whose answer was lost."""
+        self._recent.forget_after(self._head)
+        owners = {id_: append for append in batch for id_ in append.ids}
+        while records := await read_page(connection, self._head, READ_ON):
+            for record in records:
+                self._recent.add(record.entry.type, record.entry.tags)
+                if owner := owners.get(record.entry.id):
+                    owner.succeed(record.position)
+            self._head = records[-1].position
+            self._newest = max(self._newest, records[-1].entry.at)
+            self._feed.offer(records)
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        self._recent.forget_after(self._head)
+        if connection is not None:
+            with contextlib.suppress(psycopg.Error):
+                await connection.close()
+
+
+async def _insert(connection: AsyncConnection, believed: int, records: list[Record]) -> int:
+    cursor = await connection.execute(
+        "SELECT audit.append(%s, %s, %s)",
+        (
+            believed,
+            b"\n".join(record.octets for record in records).decode(),
+            b"".join(leaf_hash(record.octets) for record in records),
+        ),
+    )
+    return one(await cursor.fetchone())
+
+
+def _fail_all(batch: list[Append], error: Exception) -> None:
+    for append in batch:
+        append.fail(error)

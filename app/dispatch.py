@@ -1,0 +1,89 @@
+"""Dispatch: read what a decision rests on, decide, append, wait until the read models know; record a refusal."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from app.audit.entry import Context
+from app.audit.log import Log
+from app.audit.recent import Condition
+from app.audit.writer import ConditionViolated
+from app.domain.command import Command, CommandRefused
+from app.domain.errors import Conflict, Refusal
+from app.domain.event import Access, Event
+from app.domain.model import Basis
+
+RACES = 30
+"""How often a race is lost before the caller is told. Each round somebody else's decision went through."""
+
+
+class ReadModels(Protocol):
+    """What dispatch waits for, so that whoever wrote reads what they wrote."""
+
+    async def reach(self, position: int) -> bool:
+        """Wait until the read models have applied a position; false if that takes too long."""
+        ...
+
+
+class Receipt(Struct, frozen=True):
+    """What came of a command: the events (none, if it held already), where they stand, and whether reads know it."""
+
+    events: Sequence[Event]
+    position: int
+    seen: bool = True
+
+
+class TooMuchAtOnce(Conflict):
+    """Too many are changing this at the same time; try again."""
+
+    status = 503
+
+
+class Dispatch:
+    """Carries commands out. Stateless: any number of them, in any number of processes, may work on one log."""
+
+    def __init__(self, log: Log, read_models: ReadModels | None = None) -> None:
+        self._log = log
+        self._read_models = read_models
+
+    async def __call__(self, command: Command, context: Context) -> Receipt:
+        """Carry a command out, all or nothing. Raises the `Refusal` of the rule that said no, once that is recorded."""
+        try:
+            receipt = await self._decide(command, context)
+        except Refusal as refusal:
+            await self._record_refusal(command, refusal, context)
+            raise
+        if self._read_models is not None and not await self._read_models.reach(receipt.position):
+            return Receipt(receipt.events, receipt.position, seen=False)
+        return receipt
+
+    async def record(self, access: Access, context: Context, *, refused: str | None = None) -> None:
+        """Record what was done, or refused, and changed no state."""
+        outcome = "refused" if refused else "success"
+        await self._log.append([context.draft(access, outcome=outcome, reason=refused)])
+
+    async def _decide(self, command: Command, context: Context) -> Receipt:
+        basis = command.rests_on()
+        selections = tuple(one for part in basis for one in part.selections)
+        for _ in range(RACES):
+            page = await self._log.read(selections)
+            events = list(command.decide(*_fold(basis, [record.event for record in page.records])))
+            if not events:
+                return Receipt(events, page.head)
+            try:
+                drafts = [context.draft(event) for event in events]
+                position = await self._log.append(drafts, Condition(selections, page.head))
+            except ConditionViolated:
+                continue
+            return Receipt(events, position)
+        raise TooMuchAtOnce
+
+    async def _record_refusal(self, command: Command, refusal: Refusal, context: Context) -> None:
+        access = CommandRefused(command=type(command).__name__)
+        draft = context.draft(access, outcome="refused", reason=refusal.problem(), tags=command.tags)
+        await self._log.append([draft])
+
+
+def _fold(basis: Sequence[Basis[Any]], events: list[Event]) -> list[Any]:
+    return [part.fold(events) for part in basis]

@@ -1,0 +1,9 @@
+"""Every noun of the domain, so that every event that was ever stored can be read. A new noun is one line here."""
+
+from app.domain import command, groups, notebooks, projects, reports, runs, tokens, users
+from app.domain.event import Event, event_types
+
+NOUNS = (command, users, tokens, groups, projects, notebooks, runs, reports)
+
+EVENTS: dict[str, type[Event]] = event_types()
+"""The class of every event, by its stored name."""

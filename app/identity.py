@@ -1,0 +1,224 @@
+"""Identity: who asks. Passwords, sessions, tokens and the tickets that lead from the platform to a notebook."""
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections import OrderedDict, defaultdict, deque
+from datetime import UTC, datetime, timedelta
+
+import argon2
+from msgspec import Struct
+
+from app.audit.entry import Actor, Record
+from app.audit.log import Log
+from app.audit.vault import Key, KeyKind, Vault
+from app.domain.command import Caller
+from app.domain.errors import Forbidden, Refusal
+from app.domain.names import UserId
+from app.domain.tokens import Scope, TokenRevoked
+from app.domain.users import Account, LoggedOut, UserCreated
+from app.identifiers import new_id
+from app.keys import Keys
+
+SESSION = timedelta(days=7)
+TICKET = timedelta(seconds=30)
+REMEMBERED = 10_000
+TRUST = 60.0
+"""Seconds after which a remembered key is looked up again. What ends a key is in the log, and ends it at once."""
+
+
+class Principal(Struct, frozen=True):
+    """Somebody who proved who they are, and by what."""
+
+    user: UserId
+    username: str
+    administrator: bool
+    kind: KeyKind
+    key: str
+    scopes: frozenset[str]
+
+    @property
+    def caller(self) -> Caller:
+        """On whose word commands are given."""
+        return Caller(self.user, administering=self.administrator and Scope.ADMIN in self.scopes)
+
+    @property
+    def actor(self) -> Actor:
+        """As whom they stand in the log."""
+        return Actor(kind="user", id=self.user, via="token" if self.kind == "token" else "session")
+
+
+class BadCredentials(Forbidden):
+    """User name or password is wrong."""
+
+    status = 401
+
+
+class TooManyAttempts(Refusal):
+    """Too many wrong passwords; wait some minutes and try again."""
+
+    status = 429
+
+
+class Throttle:
+    """Bounds wrong passwords: so many in a window, for each user name from one address, and for each address."""
+
+    WINDOW = 300.0
+    PER_NAME, PER_SOURCE = 10, 100
+
+    def __init__(self) -> None:
+        self._failures: defaultdict[str, deque[float]] = defaultdict(deque)
+
+    def check(self, name: str, source: str) -> None:
+        """Raise `TooManyAttempts`."""
+        if self._count(f"{source} {name}") >= self.PER_NAME or self._count(source) >= self.PER_SOURCE:
+            raise TooManyAttempts
+
+    def failed(self, name: str, source: str) -> None:
+        """Take in a wrong password."""
+        for key in (f"{source} {name}", source):
+            self._failures[key].append(time.monotonic())
+        if len(self._failures) > REMEMBERED:
+            for key in list(self._failures):
+                self._count(key)
+
+    def _count(self, key: str) -> int:
+        failures = self._failures.get(key)
+        if failures is None:
+            return 0
+        while failures and failures[0] < time.monotonic() - self.WINDOW:
+            failures.popleft()
+        if not failures:
+            del self._failures[key]
+        return len(failures)
+
+
+class Identity:
+    """Proves who asks. Keys are remembered, and forgotten as soon as the log says that they were ended."""
+
+    def __init__(self, log: Log, vault: Vault, keys: Keys) -> None:
+        self._log = log
+        self._vault = vault
+        self._keys = keys
+        self._hasher = argon2.PasswordHasher()
+        self._decoy = self._hasher.hash(secrets.token_hex())
+        self._throttle = Throttle()
+        self._remembered: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._hashing = asyncio.Semaphore(2)
+
+    async def hash_password(self, password: str) -> str:
+        """Hash by argon2id; takes some 50 ms and 64 MiB, so at most two at a time."""
+        async with self._hashing:
+            return await asyncio.to_thread(self._hasher.hash, password)
+
+    async def log_in(self, username: str, password: str, source: str) -> tuple[str, Principal]:
+        """Check a password and open a session; return its secret, which nobody keeps, and who it is for.
+
+        Raises `BadCredentials`, about the user's id where there is such a user, or `TooManyAttempts`.
+        """
+        self._throttle.check(username, source)
+        account = await self._account(self._keys.username_digest(username))
+        kept = await self._vault.password(account.user) if account else None
+        if not await self._verify(kept or self._decoy, password) or not account or not kept:
+            self._throttle.failed(username, source)
+            raise BadCredentials(account.user if account else "")
+        return await self.open(account.user, "session", new_id("ses"), tuple(Scope), datetime.now(UTC) + SESSION)
+
+    async def open(
+        self, user: UserId, kind: KeyKind, id_: str, scopes: tuple[str, ...], expires: datetime
+    ) -> tuple[str, Principal]:
+        """Keep a new key, and return its secret (256 random bits) and who it is for."""
+        secret = secrets.token_urlsafe(32)
+        key = Key(kind, id_, user, scopes, expires)
+        await self._vault.keep(_digest(secret), key)
+        return secret, await self._principal(key)
+
+    async def who(self, secret: str, kind: KeyKind) -> Principal | None:
+        """Tell whose key this is, if it is one that is open."""
+        digest = _digest(secret)
+        known = self._remembered.get(digest)
+        if known and known[0] > time.monotonic() and known[1].kind == kind:
+            return known[1]
+        key = await self._vault.find(digest, kind)
+        if key is None or key.id in self._ended:
+            self._remembered.pop(digest, None)
+            return None
+        principal = await self._principal(key)
+        if key.id in self._ended:
+            return None
+        left = (key.expires - datetime.now(UTC)).total_seconds()
+        self._remembered[digest] = (time.monotonic() + min(TRUST, left), principal)
+        if len(self._remembered) > REMEMBERED:
+            self._remembered.popitem(last=False)
+        return principal
+
+    async def spend_ticket(self, secret: str, notebook: str) -> Key | None:
+        """Give what a ticket was made for, once; nothing if it is for another notebook."""
+        key = await self._vault.spend(_digest(secret), "ticket")
+        return key if key and key.scopes[0] == notebook else None
+
+    async def make_ticket(self, principal: Principal, notebook: str) -> str:
+        """Make a secret that leads one user, in this session, to one notebook, once, within half a minute."""
+        key = Key("ticket", principal.key, principal.user, (notebook,), datetime.now(UTC) + TICKET)
+        secret = secrets.token_urlsafe(32)
+        await self._vault.keep(_digest(secret), key)
+        return secret
+
+    async def is_open(self, id_: str) -> bool:
+        """Whether the session or token of this id still opens anything."""
+        return id_ not in self._ended and await self._vault.is_live(id_)
+
+    async def end(self, id_: str) -> None:
+        """End a session or token. Its entry in the log ends it for the other processes too."""
+        await self._vault.drop(id_)
+        self._forget(id_)
+
+    def apply(self, records: list[Record]) -> None:
+        """Take in what the log says of sessions and tokens that ended."""
+        for record in records:
+            if record.entry.type in ("LoggedOut", "TokenRevoked"):
+                match record.event:
+                    case LoggedOut(session=id_) | TokenRevoked(token=id_):
+                        self._forget(id_)
+                    case _:
+                        pass
+
+    async def run(self) -> None:
+        """Follow the log from its end, until cancelled."""
+        async for records in self._log.follow(self._log.head):
+            self.apply(records)
+
+    def csrf_token(self, principal: Principal) -> str:
+        """Give what a page has to send with every change that it makes in this session."""
+        return self._keys.csrf_token(principal.key)
+
+    def _forget(self, id_: str) -> None:
+        self._ended[id_] = None
+        if len(self._ended) > REMEMBERED:
+            self._ended.popitem(last=False)
+        for digest in [digest for digest, (_, principal) in self._remembered.items() if principal.key == id_]:
+            del self._remembered[digest]
+
+    async def _verify(self, kept: str, password: str) -> bool:
+        async with self._hashing:
+            try:
+                return await asyncio.to_thread(self._hasher.verify, kept, password)
+            except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
+                return False
+
+    async def _account(self, digest: str) -> UserCreated | None:
+        page = await self._log.read(Account.named(digest).selections)
+        return next((event for record in page.records if isinstance(event := record.event, UserCreated)), None)
+
+    async def _principal(self, key: Key) -> Principal:
+        page = await self._log.read(Account.of(key.user).selections)
+        created = next(event for record in page.records if isinstance(event := record.event, UserCreated))
+        return Principal(
+            key.user, created.username.text, created.administrator, key.kind, key.id, frozenset(key.scopes)
+        )
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()

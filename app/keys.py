@@ -1,0 +1,46 @@
+"""Keys derived from the installation's one secret: so that many need not be kept."""
+
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+from app.identifiers import base32
+
+
+class Keys:
+    """Derives by HMAC-SHA256 under the secret, with the purpose in front, so that no key serves two."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    @classmethod
+    def kept_in(cls, path: Path) -> "Keys":
+        """Read the secret, or make one of 256 random bits, readable by its owner only. Losing it ends all sessions."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            fresh = path.with_suffix(".new")
+            fresh.unlink(missing_ok=True)
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(secrets.token_bytes(32))
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.rename(path)
+        return cls(path.read_bytes())
+
+    def derive(self, purpose: str, message: str) -> bytes:
+        """Give 32 bytes that only this installation can compute."""
+        return hmac.digest(self._secret, f"{purpose}\0{message}".encode(), hashlib.sha256)
+
+    def username_digest(self, username: str) -> str:
+        """Give what stands for a user name in a tag: without the secret it cannot be guessed back."""
+        return base32(self.derive("username", username)[:16])
+
+    def run_token(self, run: str) -> str:
+        """Give the token of one run: nowhere kept, known to the run and to whoever holds the secret."""
+        return self.derive("run", run).hex()
+
+    def csrf_token(self, session: str) -> str:
+        """Give what a page has to send with every change that it makes in a session."""
+        return self.derive("csrf", session).hex()

@@ -1,0 +1,1 @@
+"""Read models: what the API answers from. Disposable: rebuilt from the log, never migrated."""

@@ -1,0 +1,49 @@
+"""Groups and who belongs to them."""
+
+from datetime import datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
+from psycopg.sql import SQL
+
+from app.audit.entry import Record
+from app.domain.groups import GroupCreated, GroupName, MemberAdded, MemberRemoved, Membership
+from app.domain.names import Title, UserId
+from app.projections.read_model import ReadModel
+
+
+class GroupPage(Struct, frozen=True):
+    """A group. Its members are for registered users' eyes."""
+
+    slug: GroupName
+    title: Title
+    members: dict[UserId, Membership]
+    created_at: datetime
+    position: int
+
+
+class Groups(ReadModel[GroupPage]):
+    """All groups."""
+
+    row = GroupPage
+    key = "group"
+    events = (GroupCreated, MemberAdded, MemberRemoved)
+    indexes = ("USING gin (members)",)
+
+    def evolve(
+        self, row: GroupPage | None, event: GroupCreated | MemberAdded | MemberRemoved, record: Record
+    ) -> GroupPage | None:
+        """Return the row after the event."""
+        match event:
+            case GroupCreated(group=group, title=title, owner=owner):
+                return GroupPage(group, title, {owner: "owner"}, record.entry.at, record.position)
+            case MemberAdded(user=user, role=role):
+                return row and replace(row, members={**row.members, user: role}, position=record.position)
+            case MemberRemoved(user=left):
+                members = row and {user: role for user, role in row.members.items() if user != left}
+                return row and replace(row, members=members, position=record.position)
+
+    async def listed(self, limit: int, after: str | None, member: UserId | None = None) -> list[GroupPage]:
+        """List groups by their slug; with a member, only those that the user belongs to."""
+        where = SQL("(%(member)s::text IS NULL OR members ? %(member)s)")
+        return await self.select(where, {"member": member}, limit=limit, after=after)

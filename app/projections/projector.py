@@ -1,0 +1,118 @@
+"""The projector: follows the log in batches, and keeps the live read models up to date."""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Generator, Sequence
+
+import psycopg
+import structlog
+from psycopg import AsyncConnection
+
+from app.audit.entry import Record
+from app.audit.log import Log
+from app.projections.generation import LOCK, Generation
+from app.projections.rebuild import rebuild
+
+PATIENCE = 5.0
+"""Seconds for which a writer waits to read what it wrote."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Projector:
+    """Any number may run: a lock lets one apply at a time, and the bookmark tells each where to go on.
+
+    A batch and the bookmark commit together, and lazily: a crash of the database may lose the last of both, which are
+    then applied again.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._live = Generation(log.pool)
+        self._waiting: list[tuple[int, asyncio.Future[bool]]] = []
+        self._watching: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self.position = 0
+        self.failure: str | None = None
+        """Why it stopped, if it did: an entry that it cannot apply. Reads go on, from what was applied before."""
+
+    async def run(self) -> None:
+        """Apply what is appended, until cancelled."""
+        while self.failure is None:
+            try:
+                await self._follow(await self._bookmark())
+            except psycopg.OperationalError as error:
+                _log.warning("projector.database_away", error=str(error).strip())
+                await asyncio.sleep(0.25)
+            except Exception as error:
+                self.failure = f"after position {self.position}: {type(error).__name__}: {error}"
+                _log.exception("projector.stopped", after=self.position)
+        for _, waiter in self._waiting:
+            _resolve(waiter, seen=False)
+
+    async def reach(self, position: int) -> bool:
+        """Wait until a position was applied; false if that takes more than five seconds or cannot come."""
+        if self.position >= position:
+            return True
+        if self.failure is not None:
+            return False
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((position, waiter))
+        try:
+            return await asyncio.wait_for(waiter, PATIENCE)
+        except TimeoutError:
+            return False
+
+    @contextlib.contextmanager
+    def watch(self, tag: str) -> Generator[asyncio.Event]:
+        """Give an event that is set whenever something with this tag was applied; the watcher clears it."""
+        changed = asyncio.Event()
+        self._watching[tag].add(changed)
+        try:
+            yield changed
+        finally:
+            self._watching[tag].discard(changed)
+            if not self._watching[tag]:
+                del self._watching[tag]
+
+    async def _bookmark(self) -> int:
+        async with self._log.pool.connection() as connection:
+            position = await self._live.bookmark(connection)
+        if position is None:
+            await rebuild(self._log)
+            return await self._bookmark()
+        self._announce(position, ())
+        return position
+
+    async def _follow(self, after: int) -> None:
+        async for records in self._log.follow(after):
+            async with self._log.pool.connection() as connection, connection.transaction():
+                if not await self._apply(connection, records):
+                    return
+            self._announce(records[-1].position, records)
+
+    async def _apply(self, connection: AsyncConnection, records: list[Record]) -> bool:
+        """Apply what the bookmark says is missing; false if the page does not follow on the bookmark."""
+        await connection.execute("SET LOCAL synchronous_commit = off")
+        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+        bookmark = await self._live.bookmark(connection)
+        if bookmark is None or bookmark < records[0].position - 1:
+            return False
+        if missing := [record for record in records if record.position > bookmark]:
+            await self._live.apply(connection, missing)
+        return True
+
+    def _announce(self, position: int, records: Sequence[Record]) -> None:
+        self.position = position
+        ready = [waiter for wanted, waiter in self._waiting if wanted <= position]
+        self._waiting = [(wanted, waiter) for wanted, waiter in self._waiting if wanted > position]
+        for waiter in ready:
+            _resolve(waiter, seen=True)
+        for tag in {tag for record in records for tag in record.entry.tags} & self._watching.keys():
+            for changed in self._watching[tag]:
+                changed.set()
+
+
+def _resolve(waiter: asyncio.Future[bool], *, seen: bool) -> None:
+    if not waiter.done():
+        waiter.set_result(seen)

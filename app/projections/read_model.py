@@ -1,0 +1,148 @@
+"""A read model: a table of rows, how each row evolves, and the questions that are asked of it."""
+
+import types
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, ClassVar, Generic, TypeVar, Union, get_args, get_origin
+
+import msgspec
+from msgspec import Struct
+from psycopg import AsyncConnection
+from psycopg.sql import SQL, Composable, Identifier
+from psycopg_pool import AsyncConnectionPool
+
+from app.audit.entry import Record
+from app.domain.event import Event
+
+LIVE = "read"
+"""The schema that the API reads. A generation that is being rebuilt lies in another one, beside it."""
+
+Row = TypeVar("Row", bound=Struct)
+
+_COLUMN_TYPES: dict[type, str] = {str: "text", bool: "boolean", int: "bigint", datetime: "timestamptz"}
+
+
+class ReadModel(Generic[Row]):
+    """One table. Its columns are the row's fields, the first is the key; a row is what the reader sees.
+
+    Subclasses name the row, the events that it evolves by, and the field of those events that holds the key.
+    """
+
+    row: ClassVar[type[Struct]]
+    key: ClassVar[str]
+    events: ClassVar[tuple[type[Event], ...]]
+    indexes: ClassVar[tuple[str, ...]] = ()
+    version: ClassVar[int] = 1
+    """Raise it when `evolve` changes: the read models are then rebuilt at the next start."""
+
+    def __init__(self, pool: AsyncConnectionPool[AsyncConnection]) -> None:
+        self.pool = pool
+
+    def evolve(self, row: Row | None, event: Any, record: Record) -> Row | None:
+        """Return the row after the event; none means that there is no row (any more)."""
+        raise NotImplementedError
+
+    @classmethod
+    def table(cls) -> str:
+        """Name the table, as the class is named."""
+        return cls.__name__.lower()
+
+    @classmethod
+    def shape(cls) -> str:
+        """Give all that a stored table depends on: if it differs, the table is to be rebuilt."""
+        return f"{cls.table()} {cls.version} {_columns(cls.row)} {cls.indexes}"
+
+    async def create(self, connection: AsyncConnection, schema: str) -> None:
+        """Create the empty table."""
+        columns = [SQL("{} {}").format(Identifier(name), SQL(kind)) for name, kind in _columns(self.row).items()]  # pyright: ignore
+        primary = Identifier(self.row.__struct_fields__[0])
+        table = Identifier(schema, self.table())
+        await connection.execute(
+            SQL("CREATE TABLE {} ({}, PRIMARY KEY ({}))").format(table, SQL(", ").join(columns), primary)
+        )
+        for index in self.indexes:
+            await connection.execute(SQL("CREATE INDEX ON {} {}").format(table, SQL(index)))  # pyright: ignore
+
+    async def apply(self, connection: AsyncConnection, schema: str, records: Sequence[Record]) -> None:
+        """Fold records into the rows that they are about: one statement to load them, one to save what changed."""
+        mine = [record for record in records if isinstance(record.event, self.events)]
+        if not mine:
+            return
+        rows: dict[str, Row | None] = dict.fromkeys(getattr(record.event, self.key) for record in mine)
+        before = await self._load(connection, schema, list(rows))
+        rows.update(before)
+        for record in mine:
+            key = getattr(record.event, self.key)
+            rows[key] = self.evolve(rows[key], record.event, record)
+        await self._save(connection, schema, [row for key, row in rows.items() if row and row is not before.get(key)])
+        await self._delete(connection, schema, [key for key in before if rows[key] is None])
+
+    async def select(
+        self, where: Composable, values: dict[str, Any], *, limit: int = 1, after: str | None = None
+    ) -> list[Row]:
+        """Ask for live rows, in the order of their keys, from the one after `after`."""
+        key = Identifier(self.row.__struct_fields__[0])
+        query = SQL(
+            "SELECT row_to_json(t)::text FROM {table} AS t"
+            " WHERE {where} AND (%(after)s::text IS NULL OR {key} > %(after)s) ORDER BY {key} LIMIT %(limit)s"
+        ).format(table=Identifier(LIVE, self.table()), where=where, key=key)
+        async with self.pool.connection() as connection:
+            cursor = await connection.execute(query, {**values, "after": after, "limit": limit})
+            return [self._decode(text) for (text,) in await cursor.fetchall()]
+
+    async def row_of(self, key: str) -> Row | None:
+        """Ask for one live row, whoever may see it."""
+        rows = await self.select(
+            SQL("{} = %(key)s").format(Identifier(self.row.__struct_fields__[0])), {"key": key}, limit=1
+        )
+        return rows[0] if rows else None
+
+    def _decode(self, text: str) -> Row:
+        return msgspec.json.decode(text, type=self.row)  # pyright: ignore[reportReturnType]
+
+    async def _load(self, connection: AsyncConnection, schema: str, keys: list[str]) -> dict[str, Row]:
+        primary = self.row.__struct_fields__[0]
+        query = SQL("SELECT row_to_json(t)::text FROM {} AS t WHERE {} = ANY(%s)")
+        cursor = await connection.execute(query.format(Identifier(schema, self.table()), Identifier(primary)), (keys,))
+        rows = [self._decode(text) for (text,) in await cursor.fetchall()]
+        return {getattr(row, primary): row for row in rows}
+
+    async def _save(self, connection: AsyncConnection, schema: str, rows: list[Row]) -> None:
+        if not rows:
+            return
+        primary, *others = map(Identifier, self.row.__struct_fields__)
+        query = SQL(
+            "INSERT INTO {table} SELECT * FROM json_populate_recordset(NULL::{table}, %s::json)"
+            " ON CONFLICT ({key}) DO UPDATE SET ({columns}) = ROW({values})"
+        ).format(
+            table=Identifier(schema, self.table()),
+            key=primary,
+            columns=SQL(", ").join(others),
+            values=SQL(", ").join(SQL("excluded.{}").format(column) for column in others),
+        )
+        await connection.execute(query, (msgspec.json.encode(rows).decode(),))
+
+    async def _delete(self, connection: AsyncConnection, schema: str, keys: list[str]) -> None:
+        if keys:
+            query = SQL("DELETE FROM {} WHERE {} = ANY(%s)")
+            primary = Identifier(self.row.__struct_fields__[0])
+            await connection.execute(query.format(Identifier(schema, self.table()), primary), (keys,))
+
+
+def _columns(row: type[Struct]) -> dict[str, str]:
+    hints = {field.name: field.type for field in msgspec.structs.fields(row)}
+    return {name: _column(hint) for name, hint in hints.items()}
+
+
+def _column(hint: Any) -> str:
+    if get_origin(hint) in (Union, types.UnionType):
+        return _column(next(part for part in get_args(hint) if part is not type(None))).removesuffix(" NOT NULL")
+    plain = next((sql for kind, sql in _COLUMN_TYPES.items() if _is_kind(hint, kind)), "jsonb")
+    return f"{plain} NOT NULL"
+
+
+def _is_kind(hint: Any, kind: type) -> bool:
+    """Look through `Annotated` and `Literal` (whose values are text)."""
+    if hasattr(hint, "__metadata__"):
+        return _is_kind(hint.__origin__, kind)
+    return hint is kind or (kind is str and isinstance(next(iter(get_args(hint)), None), str))

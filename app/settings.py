@@ -1,0 +1,103 @@
+"""Every deployment option: read once from the environment, `SOPHON_*`, into one frozen value."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, TypeVar, get_args
+
+from msgspec import Struct
+
+RuntimeChoice = Literal["auto", "docker", "process"]
+_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_T = TypeVar("_T")
+
+
+class BadSetting(Exception):
+    """An environment variable has a value that cannot be meant."""
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What an administrator may choose. Each field is documented beside the variable that sets it, in README.md."""
+
+    data: Path = Path(".sophon")
+    port: int = 8000
+    host: str = "localhost"
+    notebook_domain: str = "localhost"
+    database_url: str | None = None
+    runtime: RuntimeChoice = "auto"
+    admin_username: str = "admin"
+    admin_password: str | None = None
+    secret: str | None = None
+    notebook_memory: int = 2048
+    notebook_cpus: float = 2.0
+    notebook_pids: int = 512
+    start_timeout: int = 120
+    log_format: Literal["auto", "console", "json"] = "auto"
+
+    @property
+    def address(self) -> str:
+        """Where browsers find the platform: an origin, without a slash at its end."""
+        return f"http://{self.host}{self._port}"
+
+    def notebook_address(self, notebook: str) -> str:
+        """Where browsers find a notebook: an origin of its own, so that its code cannot act as the platform."""
+        return f"http://{notebook}.{self.notebook_domain}{self._port}"
+
+    @property
+    def _port(self) -> str:
+        return "" if self.port == 80 else f":{self.port}"
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str] | None = None) -> "Settings":
+        """Read the environment; raises `BadSetting` with a sentence that says what would do."""
+        given = Environment(os.environ if environment is None else environment)
+        return cls(
+            data=Path(given.text("DATA", ".sophon")).expanduser().absolute(),
+            port=given.number("PORT", 8000, 1, 65535),
+            host=given.host("HOST", "localhost"),
+            notebook_domain=given.host("NOTEBOOK_DOMAIN", given.host("HOST", "localhost")),
+            database_url=given.text("DATABASE_URL", "") or None,
+            runtime=given.choice("RUNTIME", "auto", get_args(RuntimeChoice)),
+            admin_username=given.text("ADMIN_USERNAME", "admin"),
+            admin_password=given.text("ADMIN_PASSWORD", "") or None,
+            secret=given.text("SECRET", "") or None,
+            notebook_memory=given.number("NOTEBOOK_MEMORY", 2048, 256, 1_048_576),
+            notebook_cpus=given.number("NOTEBOOK_CPUS", 2, 1, 1024),
+            notebook_pids=given.number("NOTEBOOK_PIDS", 512, 64, 1_000_000),
+            start_timeout=given.number("START_TIMEOUT", 120, 5, 3600),
+            log_format=given.choice("LOG_FORMAT", "auto", ("auto", "console", "json")),
+        )
+
+
+class Environment:
+    """Reads `SOPHON_<name>` as what it has to be."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+
+    def text(self, name: str, default: str) -> str:
+        """Read a text; an empty variable counts as absent."""
+        return self._variables.get(f"SOPHON_{name}", "").strip() or default
+
+    def number(self, name: str, default: int, low: int, high: int) -> int:
+        """Read a whole number within bounds."""
+        text = self.text(name, str(default))
+        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+            raise BadSetting(f"SOPHON_{name} has to be a whole number from {low} to {high}; it is {text!r}.")
+        return int(text)
+
+    def choice(self, name: str, default: _T, choices: tuple[_T, ...]) -> _T:
+        """Read one of some words."""
+        text = self.text(name, str(default))
+        for choice in choices:
+            if choice == text:
+                return choice
+        raise BadSetting(f"SOPHON_{name} has to be one of {', '.join(map(str, choices))}; it is {text!r}.")
+
+    def host(self, name: str, default: str) -> str:
+        """Read a host name, without scheme, port or path."""
+        text = self.text(name, default).lower()
+        if not _HOST.fullmatch(text):
+            raise BadSetting(f"SOPHON_{name} has to be a host name such as lab.example.org; it is {text!r}.")
+        return text
