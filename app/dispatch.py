@@ -5,14 +5,16 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from app.audit.entry import Context
+from app.audit.entry import GUEST, Actor, Context, Draft
 from app.audit.log import Log
 from app.audit.recent import Condition
-from app.audit.writer import ConditionViolated
+from app.audit.writer import ConditionViolated, LogUnavailable
 from app.domain.command import Command, CommandRefused
 from app.domain.errors import Conflict, Refusal
 from app.domain.event import Access, Event
 from app.domain.model import Basis
+
+__all__ = ["GUEST", "Actor", "Context", "Dispatch", "Receipt"]
 
 RACES = 30
 """How often a race is lost before the caller is told. Each round somebody else's decision went through."""
@@ -40,6 +42,12 @@ class TooMuchAtOnce(Conflict):
     status = 503
 
 
+class LogCannotBeWritten(Conflict):
+    """The log cannot be written now, so nothing can be changed; whether this was is not known: look, and try again."""
+
+    status = 503
+
+
 class Dispatch:
     """Carries commands out. Stateless: any number of them, in any number of processes, may work on one log."""
 
@@ -51,6 +59,8 @@ class Dispatch:
         """Carry a command out, all or nothing. Raises the `Refusal` of the rule that said no, once that is recorded."""
         try:
             receipt = await self._decide(command, context)
+        except LogCannotBeWritten:
+            raise
         except Refusal as refusal:
             await self._record_refusal(command, refusal, context)
             raise
@@ -61,7 +71,7 @@ class Dispatch:
     async def record(self, access: Access, context: Context, *, refused: str | None = None) -> None:
         """Record what was done, or refused, and changed no state."""
         outcome = "refused" if refused else "success"
-        await self._log.append([context.draft(access, outcome=outcome, reason=refused)])
+        await self._append([context.draft(access, outcome=outcome, reason=refused)])
 
     async def _decide(self, command: Command, context: Context) -> Receipt:
         basis = command.rests_on()
@@ -73,7 +83,7 @@ class Dispatch:
                 return Receipt(events, page.head)
             try:
                 drafts = [context.draft(event) for event in events]
-                position = await self._log.append(drafts, Condition(selections, page.head))
+                position = await self._append(drafts, Condition(selections, page.head))
             except ConditionViolated:
                 continue
             return Receipt(events, position)
@@ -82,7 +92,13 @@ class Dispatch:
     async def _record_refusal(self, command: Command, refusal: Refusal, context: Context) -> None:
         access = CommandRefused(command=type(command).__name__)
         draft = context.draft(access, outcome="refused", reason=refusal.problem(), tags=command.tags)
-        await self._log.append([draft])
+        await self._append([draft])
+
+    async def _append(self, drafts: Sequence[Draft], condition: Condition | None = None) -> int:
+        try:
+            return await self._log.append(drafts, condition)
+        except LogUnavailable as error:
+            raise LogCannotBeWritten from error
 
 
 def _fold(basis: Sequence[Basis[Any]], events: list[Event]) -> list[Any]:

@@ -17,7 +17,7 @@ from app.domain.command import Caller
 from app.domain.errors import Forbidden, Refusal
 from app.domain.names import UserId
 from app.domain.tokens import Scope, TokenRevoked
-from app.domain.users import Account, LoggedOut, UserCreated
+from app.domain.users import Account, LoggedOut, UserCreated, UsernameDigest
 from app.identifiers import new_id
 from app.keys import Keys
 
@@ -53,6 +53,11 @@ class BadCredentials(Forbidden):
     """User name or password is wrong."""
 
     status = 401
+
+    def __init__(self, user: UserId | None) -> None:
+        super().__init__()
+        self.user = user
+        """Whose password it was not: for the log, never for the answer."""
 
 
 class TooManyAttempts(Refusal):
@@ -108,22 +113,31 @@ class Identity:
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._hashing = asyncio.Semaphore(2)
 
-    async def hash_password(self, password: str) -> str:
-        """Hash by argon2id; takes some 50 ms and 64 MiB, so at most two at a time."""
+    def digest_of(self, username: str) -> UsernameDigest:
+        """Give what stands for a user name in tags."""
+        return self._keys.username_digest(username)
+
+    async def set_password(self, user: UserId, password: str) -> None:
+        """Keep a password's argon2id hash, which takes some 50 ms and 64 MiB: at most two at a time."""
         async with self._hashing:
-            return await asyncio.to_thread(self._hasher.hash, password)
+            password_hash = await asyncio.to_thread(self._hasher.hash, password)
+        await self._vault.set_password(user, password_hash)
+
+    async def forget_password(self, user: UserId) -> None:
+        """Delete the password of an account that was not made after all."""
+        await self._vault.forget_password(user)
 
     async def log_in(self, username: str, password: str, source: str) -> tuple[str, Principal]:
         """Check a password and open a session; return its secret, which nobody keeps, and who it is for.
 
-        Raises `BadCredentials`, about the user's id where there is such a user, or `TooManyAttempts`.
+        Raises `BadCredentials` or `TooManyAttempts`.
         """
         self._throttle.check(username, source)
-        account = await self._account(self._keys.username_digest(username))
+        account = await self._account(self.digest_of(username))
         kept = await self._vault.password(account.user) if account else None
         if not await self._verify(kept or self._decoy, password) or not account or not kept:
             self._throttle.failed(username, source)
-            raise BadCredentials(account.user if account else "")
+            raise BadCredentials(account.user if account else None)
         return await self.open(account.user, "session", new_id("ses"), tuple(Scope), datetime.now(UTC) + SESSION)
 
     async def open(

@@ -40,6 +40,8 @@ class Log:
     def __init__(self, dsn: str, pool: AsyncConnectionPool) -> None:
         self._dsn = dsn
         self.pool = pool
+        self.is_reachable = True
+        """Whether the database answered when it was last asked for what is new."""
         self._feed: Feed
         self._writer: Writer
 
@@ -117,11 +119,13 @@ class Log:
             try:
                 async with await self._connect() as connection:
                     await connection.execute("LISTEN sophon_entries")
+                    self.is_reachable = True
                     while True:
                         await self._feed.catch_up()
                         async for _ in connection.notifies(timeout=POLL, stop_after=1):
                             pass
             except psycopg.OperationalError as error:
+                self.is_reachable = False
                 _log.warning("log.away", error=str(error).strip())
                 await asyncio.sleep(POLL / 4)
 

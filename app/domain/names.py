@@ -10,7 +10,7 @@ from msgspec.inspect import Metadata, StructType, Type, UnionType, type_info
 SLUG = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(?!\n)$"
 """A DNS label, in lower case: it becomes part of a host name. (`$` alone would let a final newline through.)"""
 
-_TEXT = r"^[^\x00-\x1f\x7f]*(?!\n)$"
+TEXT = r"^[^\x00-\x1f\x7f]*(?!\n)$"
 
 
 def slug(kind: str) -> Meta:
@@ -46,7 +46,7 @@ Title = Annotated[
     Meta(
         min_length=1,
         max_length=200,
-        pattern=_TEXT,
+        pattern=TEXT,
         description="One line of text without control characters.",
         examples=["Apollo 11"],
     ),

@@ -65,7 +65,7 @@ class Notebooks(ReadModel[NotebookPage]):
     async def visible_to(
         self,
         viewer: Caller | None,
-        limit: int,
+        limit: int = 1,
         after: str | None = None,
         *,
         project: str | None = None,

@@ -32,7 +32,8 @@ class Projector:
         self._live = Generation(log.pool)
         self._waiting: list[tuple[int, asyncio.Future[bool]]] = []
         self._watching: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
-        self.position = 0
+        self.position = -1
+        """Up to where everything was applied; -1 until that is known."""
         self.failure: str | None = None
         """Why it stopped, if it did: an entry that it cannot apply. Reads go on, from what was applied before."""
 

@@ -62,7 +62,7 @@ class Projects(ReadModel[ProjectPage]):
     async def visible_to(
         self,
         viewer: Caller | None,
-        limit: int,
+        limit: int = 1,
         after: str | None = None,
         *,
         group: str | None = None,

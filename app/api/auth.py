@@ -1,0 +1,188 @@
+"""Who asks: by session cookie or bearer token. Everything is denied to guests unless a route says otherwise."""
+
+import hmac
+import re
+from typing import Any
+
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.datastructures import MutableScopeHeaders
+from litestar.di import NamedDependency
+from litestar.handlers.base import BaseRouteHandler
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.problems import NotYetReadable
+from app.dispatch import GUEST, Context, Dispatch, Receipt
+from app.domain.command import Caller, Command
+from app.domain.errors import Forbidden, Refusal
+from app.domain.tokens import Scope as TokenScope
+from app.identifiers import uuid7
+from app.identity import Identity, Principal
+
+COOKIE = "__Host-sophon"
+SAFE = ("GET", "HEAD", "OPTIONS")
+_TRACE = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+GUESTS = "guests"
+"""Route option: guests may ask too."""
+SCOPE = "scope"
+"""Route option: the token scope that it needs, if not `read` for safe methods and `write` for others."""
+
+
+class NotAuthenticated(Refusal):
+    """Log in first, or send an API token as `Authorization: Bearer …`."""
+
+    status = 401
+
+
+class BadToken(Refusal):
+    """This session or token has ended, expired, or never was one; log in again or make a new token."""
+
+    status = 401
+
+
+class ScopeMissing(Forbidden):
+    """This token's scopes do not allow that; make one with the scope that is named."""
+
+
+class CsrfTokenMissing(Forbidden):
+    """Changes in a session need the header `X-CSRF-Token` with the value that `GET /api/session` gives."""
+
+
+class CrossOrigin(Forbidden):
+    """This request comes from a page of another origin."""
+
+
+class JsonOnly(Refusal):
+    """Send the body as `Content-Type: application/json`."""
+
+    status = 415
+
+
+class Authentication:
+    """ASGI middleware: finds out who asks, gives the request its id, and puts both where handlers find them."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with `state.principal` (or none), `state.credential` and `state.request_id`."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        connection: ASGIConnection[Any, Any, Any, Any] = ASGIConnection(scope)
+        identity: Identity = connection.app.state.identity
+        state = connection.state
+        state.request_id = str(uuid7())
+        state.credential, state.principal = await _authenticate(connection, identity)
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableScopeHeaders.from_message(message)
+                headers["X-Request-Id"] = state.request_id
+                headers["Cache-Control"] = "no-store"
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)
+
+
+async def _authenticate(
+    connection: ASGIConnection[Any, Any, Any, Any], identity: Identity
+) -> tuple[str | None, Principal | None]:
+    scheme, _, token = connection.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return "token", await identity.who(token.strip(), "token")
+    if cookie := connection.cookies.get(COOKIE):
+        return "session", await identity.who(cookie, "session")
+    return None, None
+
+
+def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Refuse who may not ask at all: guests, narrow tokens, other origins' pages, and bodies that are no JSON."""
+    principal: Principal | None = connection.state.principal
+    method = str(connection.scope["method"])  # pyright: ignore
+    if principal is None and not handler.opt.get(GUESTS):
+        raise BadToken if connection.state.credential else NotAuthenticated
+    if principal is None and connection.state.credential == "token":
+        raise BadToken
+    if principal is not None:
+        needed = handler.opt.get(SCOPE, TokenScope.READ if method in SAFE else TokenScope.WRITE)
+        if needed not in principal.scopes:
+            raise ScopeMissing(needed)
+    if method not in SAFE:
+        _check_origin(connection)
+        if principal is not None and principal.kind == "session":
+            _check_csrf(connection, principal)
+        _check_content_type(connection)
+
+
+def _is_login(connection: ASGIConnection[Any, Any, Any, Any], method: str) -> bool:
+    return method == "POST" and connection.url.path == "/api/session"
+
+
+def _check_origin(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
+    origin = connection.headers.get("Origin")
+    if origin is not None and origin != connection.app.state.address:
+        raise CrossOrigin
+    if connection.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+        raise CrossOrigin
+
+
+def _check_csrf(connection: ASGIConnection[Any, Any, Any, Any], principal: Principal) -> None:
+    if _is_login(connection, "POST"):
+        return
+    expected = connection.app.state.identity.csrf_token(principal)
+    if not hmac.compare_digest(connection.headers.get("X-CSRF-Token", "").encode(), expected.encode()):
+        raise CsrfTokenMissing
+
+
+def _check_content_type(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
+    has_body = connection.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in connection.headers
+    if has_body and connection.headers.get("Content-Type", "").partition(";")[0].strip() != "application/json":
+        raise JsonOnly
+
+
+class Asker:
+    """Who asks, and their way to have something done. Given to routes that are denied to guests."""
+
+    def __init__(self, principal: Principal, context: Context, dispatch: Dispatch) -> None:
+        self.principal = principal
+        self.context = context
+        self._dispatch = dispatch
+
+    @property
+    def caller(self) -> Caller:
+        """On whose word commands are given."""
+        return self.principal.caller
+
+    async def ask(self, command: Command) -> Receipt:
+        """Have a command carried out, and reads know of it; raises its `Refusal`, or `NotYetReadable`."""
+        receipt = await self._dispatch(command, self.context)
+        if not receipt.seen:
+            raise NotYetReadable(receipt.position)
+        return receipt
+
+
+async def provide_asker(
+    request: Request[Any, Any, Any], context: NamedDependency[Context], dispatch: NamedDependency[Dispatch]
+) -> Asker:
+    """Give who asks; the guard let nobody through who is nobody."""
+    return Asker(request.state.principal, context, dispatch)
+
+
+async def provide_viewer(request: Request[Any, Any, Any]) -> Caller | None:
+    """Give through whose eyes is read; none is a guest."""
+    principal: Principal | None = request.state.principal
+    return principal.caller if principal else None
+
+
+async def provide_context(request: Request[Any, Any, Any]) -> Context:
+    """Give what all entries of this request have in common."""
+    principal: Principal | None = request.state.principal
+    trace = request.headers.get("traceparent", "")
+    return Context(
+        actor=principal.actor if principal else GUEST,
+        request=request.state.request_id,
+        trace=trace if _TRACE.fullmatch(trace) else None,
+    )

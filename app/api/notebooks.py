@@ -1,0 +1,221 @@
+"""Notebooks: make them, have them run, watch them start."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from litestar import Response, Router, delete, get, post
+from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.response import ServerSentEvent, ServerSentEventMessage
+from msgspec import Struct
+
+from app.api.answers import at, found
+from app.api.auth import GUESTS, Asker
+from app.api.pages import After, Limit, Page, page_of
+from app.api.problems import PENDING, POSITION, problems
+from app.domain.command import Caller
+from app.domain.names import NotebookName, Title
+from app.domain.notebooks import CreateNotebook, DeleteNotebook, NoSuchNotebook, StartNotebook, StopNotebook
+from app.domain.projects import NoSuchProject, ProjectName
+from app.domain.runs import FailureReason, RunId, Status
+from app.identifiers import new_id
+from app.projections.notebooks import NotebookPage, Notebooks
+from app.projections.projector import Projector
+from app.projections.projects import Projects
+from app.settings import Settings
+
+HEARTBEAT = 15.0
+SETTLED = ("stopped", "ready", "failed")
+
+
+class NewNotebook(Struct, frozen=True, forbid_unknown_fields=True):
+    """A notebook to make."""
+
+    slug: NotebookName
+    project: ProjectName
+    title: Title
+
+
+class NotebookView(Struct, frozen=True):
+    """A notebook and its newest run. `url` is there while it is ready; `reason` and `log` when it failed."""
+
+    slug: NotebookName
+    project: ProjectName
+    title: Title
+    status: Status
+    url: str | None
+    run: RunId | None
+    reason: FailureReason | None
+    exit_code: int | None
+    log: str | None
+    created_at: datetime
+    status_at: datetime
+
+
+@post("/notebooks", responses=problems(403, 404, 409, 413, 415) | {202: PENDING}, response_headers=[POSITION])
+async def create_notebook(
+    data: JSONBody[NewNotebook],
+    projects: NamedDependency[Projects],
+    notebooks: NamedDependency[Notebooks],
+    settings: NamedDependency[Settings],
+    asker: NamedDependency[Asker],
+) -> Response[NotebookView]:
+    """Make a notebook in a project of a group that you belong to."""
+    project = await found(projects.row_of(data.project), NoSuchProject)
+    command = CreateNotebook(
+        by=asker.caller, notebook=data.slug, project=data.project, group=project.group, title=data.title
+    )
+    receipt = await asker.ask(command)
+    return at(receipt, _view(await found(notebooks.row_of(data.slug), NoSuchNotebook), settings))
+
+
+@get("/notebooks", opt={GUESTS: True}, responses=problems(403))
+async def list_notebooks(
+    notebooks: NamedDependency[Notebooks],
+    settings: NamedDependency[Settings],
+    viewer: NamedDependency[Caller | None],
+    limit: Limit = 50,
+    after: After = None,
+    project: Annotated[ProjectName | None, QueryParameter(description="Only this project's.", required=False)] = None,
+) -> Page[NotebookView]:
+    """List the notebooks of the projects that you may see, by slug."""
+    rows = await notebooks.visible_to(viewer, limit + 1, after, project=project)
+    return page_of(rows, limit, lambda row: row.slug, lambda row: _view(row, settings))
+
+
+@get("/notebooks/{notebook:str}", opt={GUESTS: True}, responses=problems(403, 404))
+async def show_notebook(
+    notebook: FromPath[NotebookName],
+    notebooks: NamedDependency[Notebooks],
+    settings: NamedDependency[Settings],
+    viewer: NamedDependency[Caller | None],
+) -> NotebookView:
+    """Show a notebook; one that you may not see is not found."""
+    return _view(await _visible(notebooks, viewer, notebook), settings)
+
+
+@delete("/notebooks/{notebook:str}", status_code=204, responses=problems(403, 404), response_headers=[POSITION])
+async def delete_notebook(
+    notebook: FromPath[NotebookName],
+    notebooks: NamedDependency[Notebooks],
+    asker: NamedDependency[Asker],
+) -> Response[None]:
+    """Delete a notebook, running or not. Its volume is kept until an administrator purges it."""
+    row = await found(notebooks.row_of(notebook), NoSuchNotebook)
+    command = DeleteNotebook(by=asker.caller, notebook=notebook, group=row.group)
+    return at(await asker.ask(command), None, 204)
+
+
+@post(
+    "/notebooks/{notebook:str}/start",
+    status_code=202,
+    responses=problems(403, 404, 409, 413, 415),
+    response_headers=[POSITION],
+)
+async def start_notebook(
+    notebook: FromPath[NotebookName],
+    notebooks: NamedDependency[Notebooks],
+    settings: NamedDependency[Settings],
+    asker: NamedDependency[Asker],
+) -> Response[NotebookView]:
+    """Have it run. Answers at once; `GET …/progress` tells how it goes on. Starting what runs changes nothing."""
+    row = await found(notebooks.row_of(notebook), NoSuchNotebook)
+    command = StartNotebook(by=asker.caller, notebook=notebook, group=row.group, run=new_id("run"))
+    receipt = await asker.ask(command)
+    return at(receipt, _view(await found(notebooks.row_of(notebook), NoSuchNotebook), settings), 202)
+
+
+@post(
+    "/notebooks/{notebook:str}/stop",
+    status_code=202,
+    responses=problems(403, 404, 409, 413, 415),
+    response_headers=[POSITION],
+)
+async def stop_notebook(
+    notebook: FromPath[NotebookName],
+    notebooks: NamedDependency[Notebooks],
+    settings: NamedDependency[Settings],
+    asker: NamedDependency[Asker],
+) -> Response[NotebookView]:
+    """Have its run end. Its files are kept. Stopping what does not run changes nothing."""
+    row = await found(notebooks.row_of(notebook), NoSuchNotebook)
+    command = StopNotebook(by=asker.caller, notebook=notebook, group=row.group)
+    receipt = await asker.ask(command)
+    return at(receipt, _view(await found(notebooks.row_of(notebook), NoSuchNotebook), settings), 202)
+
+
+@get(
+    "/notebooks/{notebook:str}/progress",
+    opt={GUESTS: True},
+    responses=problems(403, 404)
+    | {200: ResponseSpec(str, description="Events `progress`, each a notebook.", media_type="text/event-stream")},
+)
+async def show_progress(
+    notebook: FromPath[NotebookName],
+    notebooks: NamedDependency[Notebooks],
+    projector: NamedDependency[Projector],
+    settings: NamedDependency[Settings],
+    viewer: NamedDependency[Caller | None],
+) -> ServerSentEvent:
+    """Stream the notebook at once and at each change (server-sent events), until it is ready, stopped or failed."""
+    first = await _visible(notebooks, viewer, notebook)
+
+    async def events() -> AsyncGenerator[ServerSentEventMessage]:
+        row: NotebookPage | None = first
+        with projector.watch(f"notebook:{notebook}") as changed:
+            while row is not None:
+                view = msgspec.json.encode(_view(row, settings)).decode()
+                yield ServerSentEventMessage(data=view, event="progress", id=str(row.position))
+                if row.status in SETTLED:
+                    return
+                try:
+                    await asyncio.wait_for(changed.wait(), HEARTBEAT)
+                except TimeoutError:
+                    yield ServerSentEventMessage(comment="still here")
+                changed.clear()
+                rows = await notebooks.visible_to(viewer, slug=notebook)
+                row = rows[0] if rows else None
+
+    return ServerSentEvent(events(), headers={"Cache-Control": "no-store"})
+
+
+async def _visible(notebooks: Notebooks, viewer: Caller | None, notebook: NotebookName) -> NotebookPage:
+    rows = await notebooks.visible_to(viewer, slug=notebook)
+    if not rows:
+        raise NoSuchNotebook
+    return rows[0]
+
+
+def _view(row: NotebookPage, settings: Settings) -> NotebookView:
+    return NotebookView(
+        slug=row.slug,
+        project=row.project,
+        title=row.title,
+        status=row.status,
+        url=f"{settings.notebook_address(row.slug)}/" if row.status == "ready" else None,
+        run=row.run,
+        reason=row.reason,
+        exit_code=row.exit_code,
+        log=row.log,
+        created_at=row.created_at,
+        status_at=row.status_at,
+    )
+
+
+routes = Router(
+    "/api",
+    route_handlers=[
+        create_notebook,
+        list_notebooks,
+        show_notebook,
+        delete_notebook,
+        start_notebook,
+        stop_notebook,
+        show_progress,
+    ],
+    tags=["notebooks"],
+)

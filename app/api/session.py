@@ -1,0 +1,90 @@
+"""The session: log in, see who you are, log out."""
+
+from typing import Annotated, Any
+
+from litestar import Request, Response, Router, delete, get, post
+from litestar.datastructures import Cookie
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+from msgspec import Meta, Struct
+
+from app.api.auth import COOKIE, GUESTS, Asker
+from app.api.problems import problems
+from app.dispatch import Actor, Context, Dispatch
+from app.domain.names import UserId
+from app.domain.users import LoggedIn, LoggedOut, LoginRefused
+from app.identity import SESSION, BadCredentials, Identity, Principal
+
+
+class LogIn(Struct, frozen=True, forbid_unknown_fields=True):
+    """A user name and a password."""
+
+    username: Annotated[str, Meta(max_length=64, examples=["ada"])]
+    password: Annotated[str, Meta(max_length=1024)]
+
+
+class SessionPage(Struct, frozen=True):
+    """Who you are here. Changes have to carry `csrf_token` in the header `X-CSRF-Token`."""
+
+    user: UserId
+    username: str
+    administrator: bool
+    csrf_token: str
+
+
+@post("/session", status_code=200, opt={GUESTS: True}, responses=problems(403, 413, 415))
+async def log_in(
+    request: Request[Any, Any, Any],
+    data: JSONBody[LogIn],
+    identity: NamedDependency[Identity],
+    dispatch: NamedDependency[Dispatch],
+    context: NamedDependency[Context],
+) -> Response[SessionPage]:
+    """Open a session: the answer sets its cookie."""
+    try:
+        secret, principal = await identity.log_in(data.username, data.password, _source(request))
+    except BadCredentials as refusal:
+        access = LoginRefused(user=refusal.user)
+        await dispatch.record(access, context, refused=refusal.problem())
+        raise
+    opened = Context(actor=Actor(kind="user", id=principal.user, via="session"), request=context.request)
+    await dispatch.record(LoggedIn(user=principal.user, session=principal.key), opened)
+    cookie = _cookie(secret, int(SESSION.total_seconds()))
+    return Response(_page(identity, principal), cookies=[cookie])
+
+
+@get("/session", responses=problems())
+async def show_session(identity: NamedDependency[Identity], asker: NamedDependency[Asker]) -> SessionPage:
+    """Tell who you are."""
+    return _page(identity, asker.principal)
+
+
+@delete("/session", status_code=204, responses=problems(403))
+async def log_out(
+    identity: NamedDependency[Identity],
+    dispatch: NamedDependency[Dispatch],
+    asker: NamedDependency[Asker],
+) -> Response[None]:
+    """End the session, at once and everywhere. (Tokens are ended at `DELETE /api/tokens/{token}`.)"""
+    principal = asker.principal
+    if principal.kind == "session":
+        await identity.end(principal.key)
+        await dispatch.record(LoggedOut(user=principal.user, session=principal.key), asker.context)
+    return Response(None, cookies=[_cookie("", 0)], status_code=204)
+
+
+def _cookie(secret: str, seconds: int) -> Cookie:
+    return Cookie(COOKIE, value=secret, path="/", secure=True, httponly=True, samesite="lax", max_age=seconds)
+
+
+def _page(identity: Identity, principal: Principal) -> SessionPage:
+    csrf_token = identity.csrf_token(principal) if principal.kind == "session" else ""
+    return SessionPage(principal.user, principal.username, principal.administrator, csrf_token)
+
+
+def _source(request: Request[Any, Any, Any]) -> str:
+    """Give the address that the proxy saw; it is the only one that can reach us."""
+    return request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+
+
+routes = Router("/api", route_handlers=[log_in, show_session, log_out], tags=["session"])

@@ -1,0 +1,145 @@
+"""The composition root: the one place that knows everything, and makes one application of it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any, Self
+
+import psycopg
+import psycopg_pool
+from litestar import Litestar
+from litestar.di import Provide
+
+from app import telemetry
+from app.api import audit, auth, docs, groups, health, notebooks, problems, projects, session, tokens, users
+from app.audit.log import Log
+from app.audit.vault import Vault
+from app.dispatch import Context, Dispatch
+from app.domain.names import Personal
+from app.domain.users import AlreadySetUp, CreateFirstAdministrator
+from app.identifiers import new_id
+from app.identity import Identity
+from app.keys import Keys
+from app.projections.groups import Groups
+from app.projections.notebooks import Notebooks
+from app.projections.projector import Projector
+from app.projections.projects import Projects
+from app.projections.timeline import Timeline
+from app.projections.tokens import Tokens
+from app.projections.users import Users
+from app.settings import Settings
+
+LARGEST_BODY = 64 * 1024
+NOUNS = (session, tokens, users, groups, projects, notebooks, audit, health)
+"""Every module of the API. A new noun is one line here."""
+
+
+class Platform:
+    """All parts, put together on one log. Open it with `async with Platform.open(…)`: its tasks live as long."""
+
+    def __init__(self, settings: Settings, keys: Keys, log: Log) -> None:
+        self.settings = settings
+        self.keys = keys
+        self.log = log
+        self.identity = Identity(log, Vault(log.pool), keys)
+        self.projector = Projector(log)
+        self.dispatch = Dispatch(log, self.projector)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, settings: Settings, keys: Keys, dsn: str) -> AsyncGenerator[Self]:
+        """Open the log, and start what follows it."""
+        async with Log.open(dsn) as log:
+            platform = cls(settings, keys, log)
+            platform.start("projector", platform.projector.run())
+            platform.start("identity", platform.identity.run())
+            try:
+                await platform.projector.reach(log.head)
+                yield platform
+            finally:
+                for task in platform._tasks.values():
+                    task.cancel()
+                await asyncio.gather(*platform._tasks.values(), return_exceptions=True)
+
+    def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Have something run as long as the platform does; should it end, health says so."""
+        self._tasks[name] = asyncio.create_task(work, name=name)
+
+    def faults(self) -> list[str]:
+        """Say what is not as it should be."""
+        found = [f"The {name} has stopped." for name, task in self._tasks.items() if task.done()]
+        if self.projector.failure:
+            found.append(f"The read models have stopped {self.projector.failure}")
+        elif self.log.head - self.projector.position > 10_000:
+            found.append(f"The read models are {self.log.head - self.projector.position} entries behind.")
+        if not self.log.is_reachable:
+            found.append("The database is away.")
+        telemetry.HEAD.set(self.log.head)
+        telemetry.APPLIED.set(self.projector.position)
+        telemetry.PROJECTOR_UP.set(self.projector.failure is None)
+        return found
+
+    async def set_up(self, username: str, password: str) -> bool:
+        """Make the first account, if there is none; tell whether it was made."""
+        if await self.has_users():
+            return False
+        user = new_id("usr")
+        await self.identity.set_password(user, password)
+        command = CreateFirstAdministrator(
+            user=user, username=Personal(username), digest=self.identity.digest_of(username)
+        )
+        try:
+            await self.dispatch(command, Context())
+        except AlreadySetUp:
+            await self.identity.forget_password(user)
+            return False
+        return True
+
+    async def has_users(self) -> bool:
+        """Whether anybody has an account."""
+        return bool(await Users(self.log.pool).listed(1, None))
+
+
+def create_app(platform: Platform) -> Litestar:
+    """Make the application that answers at the public address."""
+    pool = platform.log.pool
+
+    def given(value: object) -> Provide:
+        return Provide(lambda: value, sync_to_thread=False)
+
+    def faults() -> Callable[[], list[str]]:
+        return platform.faults
+
+    app = Litestar(
+        route_handlers=[*(noun.routes for noun in NOUNS), docs.assets],
+        dependencies={
+            "settings": given(platform.settings),
+            "identity": given(platform.identity),
+            "dispatch": given(platform.dispatch),
+            "projector": given(platform.projector),
+            "users": given(Users(pool)),
+            "tokens": given(Tokens(pool)),
+            "groups": given(Groups(pool)),
+            "projects": given(Projects(pool)),
+            "notebooks": given(Notebooks(pool)),
+            "timeline": given(Timeline(platform.log)),
+            "faults": Provide(faults, sync_to_thread=False),
+            "context": Provide(auth.provide_context),
+            "viewer": Provide(auth.provide_viewer),
+            "asker": Provide(auth.provide_asker),
+        },
+        middleware=[auth.Authentication],
+        guards=[auth.guard],
+        exception_handlers={
+            **problems.HANDLERS,
+            psycopg.OperationalError: problems.on_database_away,
+            psycopg_pool.PoolTimeout: problems.on_database_away,
+        },
+        openapi_config=docs.CONFIG,
+        request_max_body_size=LARGEST_BODY,
+        logging_config=None,
+    )
+    app.state.identity = platform.identity
+    app.state.address = platform.settings.address
+    return app

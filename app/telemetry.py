@@ -1,0 +1,43 @@
+"""What operators see: structured log lines and metrics. Never to be confused with the audit log."""
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+REGISTRY = CollectorRegistry()
+HEAD = Gauge("sophon_log_head", "Position of the newest entry", registry=REGISTRY)
+APPLIED = Gauge("sophon_read_models_position", "Position that the read models have applied", registry=REGISTRY)
+PROJECTOR_UP = Gauge("sophon_projector_up", "Whether the projector goes on", registry=REGISTRY)
+SUPERVISOR_UP = Gauge("sophon_supervisor_up", "Whether the runtime's supervisor goes on", registry=REGISTRY)
+RUNS = Gauge("sophon_runs", "Notebook runs by status", ["status"], registry=REGISTRY)
+
+
+def set_up_logging(style: Literal["auto", "console", "json"]) -> None:
+    """Write log lines to standard error: for people at a terminal, as JSON elsewhere, unless told which."""
+    readable = style == "console" or (style == "auto" and sys.stderr.isatty())
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info if not readable else _same,
+            structlog.dev.ConsoleRenderer() if readable else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+
+
+def exposition() -> bytes:
+    """Give all metrics in Prometheus' text format."""
+    return generate_latest(REGISTRY)
+
+
+def _same(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return event
