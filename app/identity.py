@@ -8,7 +8,9 @@ from collections import OrderedDict, defaultdict, deque
 from datetime import UTC, datetime, timedelta
 
 import argon2
+import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from app.audit.entry import Actor, Record
 from app.audit.log import Log
@@ -47,6 +49,23 @@ class Principal(Struct, frozen=True):
     def actor(self) -> Actor:
         """As whom they stand in the log."""
         return Actor(kind="user", id=self.user, via="token" if self.kind == "token" else "session")
+
+
+class Pass(Struct, frozen=True):
+    """What a ticket or a pass says: who may ask one notebook, in which session, until when (Unix seconds)."""
+
+    nonce: str
+    notebook: str
+    session: str
+    user: UserId
+    username: str
+    administering: bool
+    expires: int
+
+    @property
+    def caller(self) -> Caller:
+        """On whose word a notebook is entered."""
+        return Caller(self.user, self.administering)
 
 
 class BadCredentials(Forbidden):
@@ -111,6 +130,7 @@ class Identity:
         self._throttle = Throttle()
         self._remembered: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
         self._ended: OrderedDict[str, None] = OrderedDict()
+        self._live: dict[str, float] = {}
         self._hashing = asyncio.Semaphore(2)
 
     def digest_of(self, username: str) -> UsernameDigest:
@@ -168,21 +188,57 @@ class Identity:
             self._remembered.popitem(last=False)
         return principal
 
-    async def spend_ticket(self, secret: str, notebook: str) -> Key | None:
-        """Give what a ticket was made for, once; nothing if it is for another notebook."""
-        key = await self._vault.spend(_digest(secret), "ticket")
-        return key if key and key.scopes[0] == notebook else None
+    def make_ticket(self, principal: Principal, notebook: str) -> str:
+        """Make what leads one user, in this session, to one notebook, once, within half a minute. Keeps nothing."""
+        return self._sign("ticket", self._pass(principal, notebook, TICKET))
 
-    async def make_ticket(self, principal: Principal, notebook: str) -> str:
-        """Make a secret that leads one user, in this session, to one notebook, once, within half a minute."""
-        key = Key("ticket", principal.key, principal.user, (notebook,), datetime.now(UTC) + TICKET)
-        secret = secrets.token_urlsafe(32)
-        await self._vault.keep(_digest(secret), key)
-        return secret
+    async def spend_ticket(self, ticket: str, notebook: str) -> Pass | None:
+        """Give what a ticket was made for, the first time; nothing if it is for another notebook, or too late."""
+        found = self.read_pass(ticket, notebook, "ticket")
+        if found is None:
+            return None
+        expires = datetime.fromtimestamp(found.expires, UTC)
+        spent = Key("ticket", found.nonce, found.user, (), expires)
+        return found if await self._vault.keep(_digest(ticket), spent) else None
+
+    def make_pass(self, ticket: Pass) -> str:
+        """Make what a ticket is changed into: it opens one notebook for as long as its session is open."""
+        until = int((datetime.now(UTC) + SESSION).timestamp())
+        return self._sign("pass", replace(ticket, expires=until))
+
+    def read_pass(self, signed: str, notebook: str, purpose: str = "pass") -> Pass | None:
+        """Read a pass, or a ticket, for one notebook; none if it is not ours, or has expired."""
+        if len(signed) > 2_000 or (message := self._keys.verify(purpose, signed)) is None:
+            return None
+        found = msgspec.json.decode(message, type=Pass)
+        return found if found.notebook == notebook and found.expires > time.time() else None
 
     async def is_open(self, id_: str) -> bool:
-        """Whether the session or token of this id still opens anything."""
-        return id_ not in self._ended and await self._vault.is_live(id_)
+        """Whether the session or token of this id still opens anything. Remembered like keys are."""
+        if id_ in self._ended:
+            return False
+        if self._live.get(id_, 0) > time.monotonic():
+            return True
+        if not await self._vault.is_live(id_) or id_ in self._ended:
+            return False
+        if len(self._live) > REMEMBERED:
+            self._live.clear()
+        self._live[id_] = time.monotonic() + TRUST
+        return True
+
+    def _pass(self, principal: Principal, notebook: str, life: timedelta) -> Pass:
+        return Pass(
+            nonce=secrets.token_hex(16),
+            notebook=notebook,
+            session=principal.key,
+            user=principal.user,
+            username=principal.username,
+            administering=principal.caller.administering,
+            expires=int((datetime.now(UTC) + life).timestamp()),
+        )
+
+    def _sign(self, purpose: str, what: Pass) -> str:
+        return self._keys.sign(purpose, msgspec.json.encode(what))
 
     async def end(self, id_: str) -> None:
         """End a session or token. Its entry in the log ends it for the other processes too."""
@@ -210,6 +266,7 @@ class Identity:
 
     def _forget(self, id_: str) -> None:
         self._ended[id_] = None
+        self._live.pop(id_, None)
         if len(self._ended) > REMEMBERED:
             self._ended.popitem(last=False)
         for digest in [digest for digest, (_, principal) in self._remembered.items() if principal.key == id_]:

@@ -1,5 +1,6 @@
 """Keys derived from the installation's one secret: so that many need not be kept."""
 
+import base64
 import hashlib
 import hmac
 import os
@@ -44,3 +45,15 @@ class Keys:
     def csrf_token(self, session: str) -> str:
         """Give what a page has to send with every change that it makes in a session."""
         return self.derive("csrf", session).hex()
+
+    def sign(self, purpose: str, message: bytes) -> str:
+        """Write a message so that it can be read back only unchanged, only here, and only for this purpose."""
+        text = base64.urlsafe_b64encode(message).decode().rstrip("=")
+        return f"{text}.{self.derive(purpose, text).hex()}"
+
+    def verify(self, purpose: str, signed: str) -> bytes | None:
+        """Read back what was signed; none if it was not, or not for this purpose."""
+        text, _, mark = signed.partition(".")
+        if not hmac.compare_digest(mark.encode(), self.derive(purpose, text).hex().encode()):
+            return None
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

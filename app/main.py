@@ -11,7 +11,7 @@ from litestar import Litestar
 from litestar.di import Provide
 
 from app import telemetry
-from app.api import audit, auth, docs, groups, health, notebooks, problems, projects, session, tokens, users
+from app.api import audit, auth, docs, entrance, groups, health, notebooks, problems, projects, session, tokens, users
 from app.audit.log import Log
 from app.audit.vault import Vault
 from app.dispatch import Context, Dispatch
@@ -30,7 +30,7 @@ from app.projections.users import Users
 from app.settings import Settings
 
 LARGEST_BODY = 64 * 1024
-NOUNS = (session, tokens, users, groups, projects, notebooks, audit, health)
+NOUNS = (session, tokens, users, groups, projects, notebooks, audit, health, entrance)
 """Every module of the API. A new noun is one line here."""
 
 

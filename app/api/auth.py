@@ -25,6 +25,8 @@ _TRACE = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 GUESTS = "guests"
 """Route option: guests may ask too."""
+FORM = "form"
+"""Route option: the body is a form's, not JSON."""
 SCOPE = "scope"
 """Route option: the token scope that it needs, if not `read` for safe methods and `write` for others."""
 
@@ -114,11 +116,12 @@ def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHand
         _check_origin(connection)
         if principal is not None and principal.kind == "session":
             _check_csrf(connection, principal)
-        _check_content_type(connection)
+        if not handler.opt.get(FORM):
+            _check_content_type(connection)
 
 
 def _is_login(connection: ASGIConnection[Any, Any, Any, Any], method: str) -> bool:
-    return method == "POST" and connection.url.path == "/api/session"
+    return method == "POST" and connection.url.path in ("/api/session", "/sign-in")
 
 
 def _check_origin(connection: ASGIConnection[Any, Any, Any, Any]) -> None:

@@ -41,16 +41,27 @@ async def log_in(
     context: NamedDependency[Context],
 ) -> Response[SessionPage]:
     """Open a session: the answer sets its cookie."""
+    secret, principal = await open_session(request, data, identity, dispatch, context)
+    return Response(_page(identity, principal), cookies=[session_cookie(secret)])
+
+
+async def open_session(
+    request: Request[Any, Any, Any], given: LogIn, identity: Identity, dispatch: Dispatch, context: Context
+) -> tuple[str, Principal]:
+    """Check a password, and record what came of it; return the session's secret and whose it is."""
     try:
-        secret, principal = await identity.log_in(data.username, data.password, _source(request))
+        secret, principal = await identity.log_in(given.username, given.password, _source(request))
     except BadCredentials as refusal:
-        access = LoginRefused(user=refusal.user)
-        await dispatch.record(access, context, refused=refusal.problem())
+        await dispatch.record(LoginRefused(user=refusal.user), context, refused=refusal.problem())
         raise
     opened = Context(actor=Actor(kind="user", id=principal.user, via="session"), request=context.request)
     await dispatch.record(LoggedIn(user=principal.user, session=principal.key), opened)
-    cookie = _cookie(secret, int(SESSION.total_seconds()))
-    return Response(_page(identity, principal), cookies=[cookie])
+    return secret, principal
+
+
+def session_cookie(secret: str, seconds: int = int(SESSION.total_seconds())) -> Cookie:
+    """Make the cookie that a session is known by; it is sent to this origin and to no other."""
+    return Cookie(COOKIE, value=secret, path="/", secure=True, httponly=True, samesite="lax", max_age=seconds)
 
 
 @get("/session", responses=problems())
@@ -70,11 +81,7 @@ async def log_out(
     if principal.kind == "session":
         await identity.end(principal.key)
         await dispatch.record(LoggedOut(user=principal.user, session=principal.key), asker.context)
-    return Response(None, cookies=[_cookie("", 0)], status_code=204)
-
-
-def _cookie(secret: str, seconds: int) -> Cookie:
-    return Cookie(COOKIE, value=secret, path="/", secure=True, httponly=True, samesite="lax", max_age=seconds)
+    return Response(None, cookies=[session_cookie("", 0)], status_code=204)
 
 
 def _page(identity: Identity, principal: Principal) -> SessionPage:

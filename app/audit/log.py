@@ -34,6 +34,26 @@ class Page(Struct, frozen=True):
     head: int
 
 
+class LeaseLost(Exception):
+    """The database went away, and somebody else may do the task by now."""
+
+
+class Lease:
+    """A lock that lives as long as its connection."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def keep(self) -> None:
+        """Go on as long as the lease holds; raise `LeaseLost` once it does not."""
+        while True:
+            try:
+                await self._connection.execute("SELECT")
+            except psycopg.OperationalError as error:
+                raise LeaseLost from error
+            await asyncio.sleep(POLL)
+
+
 class Log:
     """One process's way to the log. Open it with `async with Log.open(dsn)`."""
 
@@ -93,6 +113,19 @@ class Log:
         Survives a database that restarts, except that a page from far back has to be read again.
         """
         return self._feed.follow(after)
+
+    @contextlib.asynccontextmanager
+    async def leading(self, task: str) -> AsyncGenerator["Lease"]:
+        """Wait until nobody else on this log does a task, then be the one who does, as long as the lease holds."""
+        while True:
+            try:
+                connection = await self._connect()
+                await connection.execute("SELECT pg_advisory_lock(hashtext(%s))", (f"sophon {task}",))
+                break
+            except psycopg.OperationalError:
+                await asyncio.sleep(POLL)
+        async with connection:
+            yield Lease(connection)
 
     async def _begin(self) -> None:
         async with self.pool.connection() as connection:

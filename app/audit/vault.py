@@ -11,7 +11,7 @@ KeyKind = Literal["session", "token", "ticket"]
 
 
 class Key(Struct, frozen=True):
-    """What a secret opens: a session's or token's id and its user; or, for a ticket, one notebook in one session."""
+    """What a secret opens: a session or a token, and whose it is. A ticket is kept once it is spent."""
 
     kind: KeyKind
     id: str
@@ -46,32 +46,27 @@ class Vault:
         async with self._pool.connection() as connection:
             await connection.execute("DELETE FROM vault.passwords WHERE user_id = %s", (user,))
 
-    async def keep(self, digest: bytes, key: Key) -> None:
-        """Keep a key under the digest of its secret, and let go of those that have expired."""
+    async def keep(self, digest: bytes, key: Key) -> bool:
+        """Keep a key under the digest of its secret, and let go of those that have expired; false if there is one."""
         async with self._pool.connection() as connection:
             await connection.execute("DELETE FROM vault.keys WHERE expires < now()")
-            await connection.execute(
-                "INSERT INTO vault.keys (digest, kind, id, user_id, scopes, expires) VALUES (%s, %s, %s, %s, %s, %s)",
+            cursor = await connection.execute(
+                "INSERT INTO vault.keys (digest, kind, id, user_id, scopes, expires) VALUES (%s, %s, %s, %s, %s, %s)"
+                " ON CONFLICT DO NOTHING",
                 (digest, key.kind, key.id, key.user, list(key.scopes), key.expires),
             )
+            return cursor.rowcount == 1
 
     async def find(self, digest: bytes, kind: KeyKind) -> Key | None:
         """Give the key under a digest, unless it has expired."""
-        return await self._one(
+        query = (
             "SELECT kind, id, user_id, scopes, expires FROM vault.keys"
-            " WHERE digest = %s AND kind = %s AND expires > now()",
-            digest,
-            kind,
+            " WHERE digest = %s AND kind = %s AND expires > now()"
         )
-
-    async def spend(self, digest: bytes, kind: KeyKind) -> Key | None:
-        """Give the key under a digest and delete it, so that it opens once."""
-        return await self._one(
-            "DELETE FROM vault.keys WHERE digest = %s AND kind = %s AND expires > now()"
-            " RETURNING kind, id, user_id, scopes, expires",
-            digest,
-            kind,
-        )
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(query, (digest, kind))
+            row = await cursor.fetchone()
+        return Key(row[0], row[1], row[2], tuple(row[3]), row[4]) if row else None
 
     async def is_live(self, id_: str) -> bool:
         """Whether a session or token of this id is open."""
@@ -83,9 +78,3 @@ class Vault:
         """Delete the keys of a session or token: its secret opens nothing any more."""
         async with self._pool.connection() as connection:
             await connection.execute("DELETE FROM vault.keys WHERE id = %s", (id_,))
-
-    async def _one(self, query: str, digest: bytes, kind: KeyKind) -> Key | None:
-        async with self._pool.connection() as connection:
-            cursor = await connection.execute(query.encode(), (digest, kind))
-            row = await cursor.fetchone()
-        return Key(row[0], row[1], row[2], tuple(row[3]), row[4]) if row else None

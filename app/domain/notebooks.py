@@ -1,16 +1,17 @@
 """A notebook: a JupyterLab of its own, that belongs to a project."""
 
 from collections.abc import Iterator
-from typing import Self
+from typing import Annotated, Self
 
+from msgspec import Meta
 from msgspec.structs import replace
 
 from app.domain.command import Caller, Command
 from app.domain.errors import Conflict, NotFound
-from app.domain.event import Event
+from app.domain.event import Access, Event
 from app.domain.groups import GroupName, Role, Standing
 from app.domain.model import Basis, DecisionModel, events
-from app.domain.names import NotebookName, Title
+from app.domain.names import NotebookName, Title, UserId
 from app.domain.projects import Project, ProjectName
 from app.domain.runs import (
     RUN_EVENTS,
@@ -39,6 +40,15 @@ class NotebookDeleted(Event, frozen=True, kw_only=True):
     notebook: NotebookName
     project: ProjectName
     group: GroupName
+
+
+class NotebookEntered(Access, frozen=True, kw_only=True):
+    """Somebody came in from the platform, in a session; `administering`: without being a member of its group."""
+
+    notebook: NotebookName
+    user: UserId
+    session: Annotated[str, Meta(extra={"tag": "session"})]
+    administering: bool
 
 
 NOTEBOOK_EVENTS = (NotebookCreated, *RUN_EVENTS, NotebookDeleted)

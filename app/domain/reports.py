@@ -14,6 +14,7 @@ from app.domain.runs import (
     NotebookFailed,
     NotebookStarted,
     NotebookStopped,
+    NotebookStopRequested,
     RunId,
     Status,
     Upstream,
@@ -118,3 +119,15 @@ class ReportNotebookStopped(Report, frozen=True, kw_only=True):
     def observation(self) -> Event:
         """Give the event that was observed."""
         return NotebookStopped(notebook=self.notebook, run=self.run)
+
+
+class EndRun(Report, frozen=True, kw_only=True):
+    """The installation is being stopped, and takes its runs with it."""
+
+    def while_(self) -> tuple[Status, ...]:
+        """Name the statuses in which there is something to end."""
+        return ("queued", "creating", "starting", "ready")
+
+    def observation(self) -> Event:
+        """Give what is asked of the runtime."""
+        return NotebookStopRequested(notebook=self.notebook, run=self.run)

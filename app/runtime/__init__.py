@@ -1,0 +1,1 @@
+"""What runs: containers, their supervisor, and the proxy in front of them."""

@@ -1,0 +1,97 @@
+"""Admissions: who may enter which notebook, and where it answers. In memory, folded from the log as it grows."""
+
+import asyncio
+
+from msgspec import Struct
+
+from app.audit.entry import Record
+from app.audit.log import Log
+from app.domain.command import Caller
+from app.domain.groups import GroupCreated, GroupName, MemberAdded, MemberRemoved
+from app.domain.model import Selection, events
+from app.domain.names import NotebookName, UserId
+from app.domain.notebooks import NOTEBOOK_EVENTS, Notebook
+from app.domain.runs import RunId, Status, Upstream
+
+PAGE = 5_000
+GROUP_EVENTS = (GroupCreated, MemberAdded, MemberRemoved)
+
+
+class Unknown(Struct, frozen=True):
+    """There is no such notebook."""
+
+
+class NotAMember(Struct, frozen=True):
+    """There is, and it is not theirs."""
+
+    group: GroupName
+
+
+class NotReady(Struct, frozen=True):
+    """It is theirs, and does not run now."""
+
+    group: GroupName
+    status: Status
+
+
+class Admitted(Struct, frozen=True):
+    """They may enter; it answers at `upstream`."""
+
+    upstream: Upstream
+    run: RunId
+
+
+class Admissions:
+    """Answers at once, from what the log says now: whoever is removed is refused with the next request."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._notebooks: dict[NotebookName, Notebook] = {}
+        self._members: dict[GroupName, set[UserId]] = {}
+        self._position = 0
+        self.ready = asyncio.Event()
+
+    async def run(self) -> None:
+        """Read the history, then follow, until cancelled."""
+        selection: tuple[Selection, ...] = (events(*NOTEBOOK_EVENTS, *GROUP_EVENTS),)
+        page = await self._log.read(selection, self._position, PAGE)
+        while page.records:
+            self.apply(page.records)
+            page = await self._log.read(selection, self._position, PAGE)
+        self._position = max(self._position, page.head)
+        self.ready.set()
+        async for records in self._log.follow(self._position):
+            self.apply(records)
+
+    def apply(self, records: list[Record]) -> None:
+        """Take in what happened."""
+        for record in records:
+            self._apply(record)
+        self._position = records[-1].position
+
+    def is_member(self, user: UserId, group: GroupName) -> bool:
+        """Whether a user belongs to a group now."""
+        return user in self._members.get(group, ())
+
+    def ask(self, notebook: NotebookName, caller: Caller) -> Unknown | NotAMember | NotReady | Admitted:
+        """Tell whether somebody may enter a notebook, and where it is."""
+        found = self._notebooks.get(notebook)
+        if found is None or not found.exists or found.group is None:
+            return Unknown()
+        if not (caller.administering or self.is_member(caller.user, found.group)):
+            return NotAMember(found.group)
+        if found.status != "ready" or found.upstream is None or found.run is None:
+            return NotReady(found.group, found.status)
+        return Admitted(found.upstream, found.run)
+
+    def _apply(self, record: Record) -> None:
+        if not isinstance(record.event, (*NOTEBOOK_EVENTS, *GROUP_EVENTS)):
+            return
+        match record.event:
+            case GroupCreated(group=group, owner=user) | MemberAdded(group=group, user=user):
+                self._members.setdefault(group, set()).add(user)
+            case MemberRemoved(group=group, user=user):
+                self._members.get(group, set()).discard(user)
+            case event:
+                known = self._notebooks.get(event.notebook, Notebook())
+                self._notebooks[event.notebook] = known.evolve(event)

@@ -1,0 +1,303 @@
+"""The door: asked by the proxy about every request to a notebook, and answering from memory.
+
+Raw ASGI, because it stands in front of everything that a notebook does. It answers on a socket that only the proxy
+reaches: `GET /authorise` about a client's request, and a client's own requests to `/.sophon/…` on a notebook's host.
+"""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from html import escape
+from typing import Any
+from urllib.parse import parse_qs, quote
+
+from msgspec import Struct
+
+from app.dispatch import Actor, Context, Dispatch
+from app.domain.command import Caller
+from app.domain.errors import Refusal
+from app.domain.names import NotebookName
+from app.domain.notebooks import NotebookEntered, StartNotebook
+from app.domain.tokens import Scope
+from app.html import is_local_path, page, policy
+from app.identifiers import new_id
+from app.identity import Identity
+from app.keys import Keys
+from app.runtime.admissions import Admissions, Admitted, NotAMember, NotReady, Unknown
+
+Headers = dict[bytes, bytes]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+COOKIE = "__Host-sophon-pass"
+ENTER, START = "/.sophon/enter", "/.sophon/start"
+LARGEST_FORM = 4_096
+REMEMBERED = 20_000
+
+
+class Visitor(Struct, frozen=True):
+    """Who stands at the door, by what, and as whom the notebook will know them."""
+
+    caller: Caller
+    key: str
+    username: str
+    via: bytes
+
+
+class Answer(Struct, frozen=True):
+    """What the client is given instead of the notebook."""
+
+    status: int
+    title: str
+    body: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    refresh: int | None = None
+
+
+class Door:
+    """Lets in who may enter now, and tells everybody else why not."""
+
+    def __init__(
+        self, identity: Identity, admissions: Admissions, dispatch: Dispatch, keys: Keys, platform: str, domain: str
+    ) -> None:
+        """`platform`: its origin, where people sign in; `domain`: what follows a notebook's name in its host."""
+        self._identity = identity
+        self._admissions = admissions
+        self._dispatch = dispatch
+        self._keys = keys
+        self._platform = platform
+        self._suffix = f".{domain}".encode()
+        self._scheme = platform.partition("://")[0].encode()
+        self._visitors: dict[tuple[bytes, NotebookName], tuple[int, Visitor]] = {}
+        self._tokens: dict[str, bytes] = {}
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request of the proxy's."""
+        if scope["type"] != "http":
+            return
+        headers: Headers = dict(scope["headers"])
+        notebook = self._notebook(headers)
+        if scope["path"] == "/authorise":
+            answer = await self._authorise(headers, notebook)
+            if isinstance(answer, list):
+                await send({"type": "http.response.start", "status": 200, "headers": answer})
+                await send({"type": "http.response.body", "body": b""})
+                return
+        else:
+            answer = await self._own(scope["path"], scope["method"], headers, notebook, receive)
+        await self._tell(answer, headers, notebook, send)
+
+    def _notebook(self, headers: Headers) -> NotebookName:
+        host = headers.get(b"host", b"").partition(b":")[0].lower()
+        return host.removesuffix(self._suffix).decode("ascii", "replace") if host.endswith(self._suffix) else ""
+
+    async def _authorise(self, headers: Headers, notebook: NotebookName) -> list[tuple[bytes, bytes]] | Answer:
+        visitor = await self._visitor(headers, notebook)
+        if visitor is None:
+            return self._to_sign_in(headers, notebook)
+        if visitor.via == b"session" and not _is_own_page(headers, self._own_origin(headers)):
+            return Answer(403, "Not from there", "<p>This request comes from a page of another origin.</p>")
+        match self._admissions.ask(notebook, visitor.caller):
+            case Admitted(upstream, run):
+                return [
+                    (b"x-sophon-upstream", upstream.encode()),
+                    (b"x-sophon-token", self._token(run)),
+                    (b"x-sophon-user", visitor.caller.user.encode()),
+                    (b"x-sophon-name", quote(visitor.username).encode()),
+                    (b"x-sophon-via", visitor.via),
+                ]
+            case Unknown():
+                return _unknown(notebook)
+            case NotAMember(group):
+                return _not_a_member(notebook, group)
+            case NotReady(status=status):
+                return _not_ready(notebook, status)
+
+    async def _visitor(self, headers: Headers, notebook: NotebookName) -> Visitor | None:
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() == b"bearer":
+            principal = await self._identity.who(token.strip().decode("ascii", "replace"), "token")
+            if principal is None or Scope.NOTEBOOKS not in principal.scopes:
+                return None
+            return Visitor(principal.caller, principal.key, principal.username, b"token")
+        visitor = self._bearer_of(_cookie(headers), notebook)
+        return visitor if visitor and await self._identity.is_open(visitor.key) else None
+
+    def _bearer_of(self, cookie: bytes, notebook: NotebookName) -> Visitor | None:
+        if not cookie:
+            return None
+        known = self._visitors.get((cookie, notebook))
+        if known is None:
+            found = self._identity.read_pass(cookie.decode("ascii", "replace"), notebook)
+            if found is None:
+                return None
+            known = (found.expires, Visitor(found.caller, found.session, found.username, b"session"))
+            if len(self._visitors) > REMEMBERED:
+                self._visitors.clear()
+            self._visitors[cookie, notebook] = known
+        return known[1]
+
+    def _token(self, run: str) -> bytes:
+        token = self._tokens.get(run)
+        if token is None:
+            if len(self._tokens) > REMEMBERED:
+                self._tokens.clear()
+            token = self._tokens[run] = self._keys.run_token(run).encode()
+        return token
+
+    def _own_origin(self, headers: Headers) -> bytes:
+        return self._scheme + b"://" + headers.get(b"host", b"")
+
+    def _to_sign_in(self, headers: Headers, notebook: NotebookName) -> Answer:
+        if not _is_navigation(headers):
+            return Answer(401, "Sign in first", "<p>Sign in at the platform, or send an API token.</p>")
+        there = f"{self._platform}/open/{quote(notebook)}?next={quote(_uri(headers), safe='')}"
+        return Answer(303, "Sign in first", "", ((b"location", there.encode()),))
+
+    async def _own(self, path: str, method: str, headers: Headers, notebook: NotebookName, receive: Receive) -> Answer:
+        if method != "POST" or path not in (ENTER, START):
+            return Answer(404, "Nothing here", "<p>There is no such page.</p>")
+        form = await _form(receive)
+        if form is None:
+            return Answer(413, "Too much", "<p>This form is too long.</p>")
+        return await (self._enter(form, notebook) if path == ENTER else self._start(headers, notebook))
+
+    async def _enter(self, form: dict[str, str], notebook: NotebookName) -> Answer:
+        """Change a ticket, from the platform, into a pass: a cookie of this origin alone."""
+        ticket = await self._identity.spend_ticket(form.get("ticket", ""), notebook)
+        if ticket is None or not await self._identity.is_open(ticket.session):
+            again = f'<p><a href="{self._platform}/open/{escape(notebook)}">Open it again</a> from the platform.</p>'
+            return Answer(403, "This way in was used, or is too old", again)
+        match self._admissions.ask(notebook, ticket.caller):
+            case Unknown():
+                return _unknown(notebook)
+            case NotAMember(group):
+                return _not_a_member(notebook, group)
+            case NotReady() | Admitted():
+                pass
+        entered = NotebookEntered(
+            notebook=notebook, user=ticket.user, session=ticket.session, administering=ticket.administering
+        )
+        await self._dispatch.record(entered, _context(ticket.user))
+        cookie = f"{COOKIE}={self._identity.make_pass(ticket)}; Path=/; Secure; HttpOnly; SameSite=Lax"
+        there = form.get("next", "/")
+        return Answer(
+            303,
+            "Welcome",
+            "",
+            ((b"location", (there if is_local_path(there) else "/").encode()), (b"set-cookie", cookie.encode())),
+        )
+
+    async def _start(self, headers: Headers, notebook: NotebookName) -> Answer:
+        visitor = await self._visitor(headers, notebook)
+        if visitor is None:
+            return self._to_sign_in(headers, notebook)
+        if headers.get(b"origin") != self._own_origin(headers):
+            return Answer(403, "Not from there", "<p>This request comes from a page of another origin.</p>")
+        match self._admissions.ask(notebook, visitor.caller):
+            case NotReady(group=group):
+                command = StartNotebook(by=visitor.caller, notebook=notebook, group=group, run=new_id("run"))
+                try:
+                    await self._dispatch(command, _context(visitor.caller.user))
+                except Refusal as refusal:
+                    return Answer(refusal.status, "It cannot be started", f"<p>{escape(refusal.title())}</p>")
+            case _:
+                pass
+        return Answer(303, "It starts", "", ((b"location", b"/"),))
+
+    async def _tell(self, answer: Answer, headers: Headers, notebook: NotebookName, send: Send) -> None:
+        refresh = f'<meta http-equiv="refresh" content="{answer.refresh}">\n' if answer.refresh else ""
+        body = page(answer.title, answer.body, refresh) if answer.body else b""
+        sent = [
+            (b"content-type", b"text/html; charset=utf-8"),
+            (b"content-length", str(len(body)).encode()),
+            (b"cache-control", b"no-store"),
+            (b"content-security-policy", policy("'self'").encode()),
+            (b"referrer-policy", b"no-referrer"),
+            (b"x-content-type-options", b"nosniff"),
+            *answer.headers,
+        ]
+        await send({"type": "http.response.start", "status": answer.status, "headers": sent})
+        await send({"type": "http.response.body", "body": body})
+
+
+def _context(user: str) -> Context:
+    return Context(actor=Actor(kind="user", id=user, via="session"))
+
+
+def _cookie(headers: Headers) -> bytes:
+    for part in headers.get(b"cookie", b"").split(b";"):
+        name, _, value = part.strip().partition(b"=")
+        if name == COOKIE.encode():
+            return value
+    return b""
+
+
+def _uri(headers: Headers) -> str:
+    uri = headers.get(b"x-forwarded-uri", b"/").decode("ascii", "replace")
+    return uri if is_local_path(uri) else "/"
+
+
+def _is_navigation(headers: Headers) -> bool:
+    """Whether a person's browser asks for a page to show, and not a script or a WebSocket."""
+    return (
+        headers.get(b"x-forwarded-method") == b"GET"
+        and not headers.get(b"x-forwarded-upgrade")
+        and b"text/html" in headers.get(b"accept", b"")
+        and headers.get(b"sec-fetch-dest", b"document") == b"document"
+    )
+
+
+def _is_own_page(headers: Headers, own: bytes) -> bool:
+    """Whether no other site's page is behind a request that a cookie came with.
+
+    JupyterLab's real-time collaboration takes WebSockets of any origin, so the origin is checked here, for each.
+    """
+    origin = headers.get(b"origin")
+    if headers.get(b"x-forwarded-upgrade") or headers.get(b"x-forwarded-method") not in (b"GET", b"HEAD"):
+        return origin == own
+    if origin is not None and origin != own:
+        return False
+    return headers.get(b"sec-fetch-site", b"none") in (b"same-origin", b"none") or _is_top_level(headers)
+
+
+def _is_top_level(headers: Headers) -> bool:
+    return headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
+
+
+async def _form(receive: Receive) -> dict[str, str] | None:
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > LARGEST_FORM:
+            return None
+        if not message.get("more_body"):
+            break
+    fields = parse_qs(body.decode("ascii", "replace"), max_num_fields=10)
+    return {name: values[0] for name, values in fields.items()}
+
+
+def _unknown(notebook: NotebookName) -> Answer:
+    return Answer(404, "There is no such notebook", f"<p>No notebook is called <b>{escape(notebook)}</b>.</p>")
+
+
+def _not_a_member(notebook: NotebookName, group: str) -> Answer:
+    why = (
+        f"<p><b>{escape(notebook)}</b> belongs to the group <b>{escape(group)}</b>, and you are no member of it.</p>"
+        "<p>Ask one of its owners to let you in.</p>"
+    )
+    return Answer(403, "You may not enter this notebook", why)
+
+
+def _not_ready(notebook: NotebookName, status: str) -> Answer:
+    name = escape(notebook)
+    if status in ("stopped", "failed"):
+        said = "It was stopped." if status == "stopped" else "Its last run failed; the platform's page says why."
+        button = f'<form method="post" action="{START}"><button>Start it</button></form>'
+        return Answer(503, f"{notebook} is not running", f"<p>{said} Its files are kept.</p>{button}")
+    return Answer(
+        503,
+        f"{notebook} is {status}",
+        f"<p><b>{name}</b> is not there yet. This page looks again by itself.</p>",
+        ((b"retry-after", b"2"),),
+        refresh=2,
+    )
