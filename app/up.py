@@ -26,13 +26,10 @@ from app.runtime.containers import Containers, Limits, ask, connect
 from app.runtime.door import Door
 from app.runtime.engine import Engine, EngineAway
 from app.runtime.images import Say, ensure_image
-from app.runtime.processes import Processes
+from app.runtime.processes import LONGEST_SOCKETS, Processes
 from app.runtime.routes import Proxy
 from app.runtime.supervisor import Supervisor
 from app.settings import BadSetting, Settings
-
-LONGEST_SOCKET_DIRECTORY = 60
-"""Characters: a Unix socket's path has at most 107, and a run's id and a file name are still to come."""
 
 
 class Running(Struct, frozen=True):
@@ -203,9 +200,9 @@ def only_one(data: Path) -> Generator[None]:
 
 
 def socket_directory(data: Path) -> Path:
-    """Give a directory for Unix sockets: in the data directory or, where its path is too long, in the system's."""
+    """Give a directory for Unix sockets: in the data directory or, where its path is too long, the system's."""
     directory = data / "run"
-    if len(str(directory)) > LONGEST_SOCKET_DIRECTORY:
+    if len(os.fsencode(directory)) > LONGEST_SOCKETS or " " in str(directory):
         digest = hashlib.sha256(str(data).encode()).hexdigest()[:12]
         directory = Path(tempfile.gettempdir()) / f"sophon-{os.getuid()}-{digest}"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from litestar.params import QueryParameter
 from msgspec import Struct
 
 from app.api.auth import SCOPE, Asker
-from app.api.pages import MOST, Limit
+from app.api.pages import MOST, PRINTABLE, Limit
 from app.api.problems import problems
 from app.domain.tokens import Scope
 from app.domain.users import AdministratorsOnly
@@ -28,8 +28,8 @@ async def list_entries(
     asker: NamedDependency[Asker],
     limit: Limit = 50,
     after: Annotated[int, QueryParameter(ge=0, le=2**53, description="A position.", required=False)] = 0,
-    type: Annotated[str | None, QueryParameter(max_length=100, description="Of this type.", required=False)] = None,  # noqa: A002
-    tag: Annotated[str | None, QueryParameter(max_length=200, description="With this tag.", required=False)] = None,
+    type: Annotated[str | None, QueryParameter(max_length=100, pattern=PRINTABLE, required=False)] = None,  # noqa: A002
+    tag: Annotated[str | None, QueryParameter(max_length=200, pattern=PRINTABLE, required=False)] = None,
 ) -> EntriesPage:
     """List entries in order, each as it was recorded, to the byte."""
     if not asker.principal.administrator:

@@ -12,8 +12,12 @@ Row = TypeVar("Row")
 MOST = 200
 
 Limit = Annotated[int, QueryParameter(ge=1, le=MOST, description="How many at most.", required=False, default=50)]
+PRINTABLE = "^[!-~]+$"
+"""Anything else cannot stand in a cursor, a type or a tag; a NUL could not even be asked of the database."""
+
 After = Annotated[
-    str | None, QueryParameter(max_length=100, description="The `next` of the page before.", required=False)
+    str | None,
+    QueryParameter(max_length=100, pattern=PRINTABLE, description="The `next` of the page before.", required=False),
 ]
 
 

@@ -153,6 +153,7 @@ class Log:
                 async with await self._connect() as connection:
                     await connection.execute("LISTEN sophon_entries")
                     self.is_reachable = True
+                    await self.pool.check()  # after a restart of the database, its old connections are no good
                     while True:
                         await self._feed.catch_up()
                         async for _ in connection.notifies(timeout=POLL, stop_after=1):

@@ -211,7 +211,8 @@ class Door:
             (b"content-length", str(len(body)).encode()),
             (b"cache-control", b"no-store"),
             (b"content-security-policy", policy("'self'").encode()),
-            (b"referrer-policy", b"no-referrer"),
+            # Not no-referrer, with which a form of this page would come as from the origin `null`.
+            (b"referrer-policy", b"same-origin"),
             (b"x-content-type-options", b"nosniff"),
             *answer.headers,
         ]

@@ -2,12 +2,13 @@
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from msgspec.structs import replace
 from app.domain.names import NotebookName
 from app.domain.runs import RunId
 from app.runtime.engine import EngineError, Instance
+from app.runtime.proc import ENDED, Process, marked
 
 CONFIGURATION = Path(__file__).parents[2] / "infra" / "images" / "jupyter" / "jupyter_server_config.py"
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -34,35 +36,6 @@ LONGEST_SOCKETS = 107 - len(f"/{'-' * _DIGITS}/kernel-00000000-0000-0000-0000-00
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-
-
-class Process(Struct, frozen=True):
-    """A process that is not mistaken for a later one with the same number."""
-
-    pid: int
-    born: str  # the boot, and the clock tick after it
-
-    @classmethod
-    def numbered(cls, pid: int) -> "Process | None":
-        """Give the process that has this number now."""
-        return cls(pid, stat[1]) if (stat := _stat(pid)) else None
-
-    @property
-    def state(self) -> str | None:
-        """What the kernel calls its state: `Z` if it has ended but nobody has asked how; None if it is gone."""
-        stat = _stat(self.pid)
-        return stat[0] if stat and stat[1] == self.born else None
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it has not ended."""
-        return self.state not in (None, "Z", "X")
-
-    def send(self, number: signal.Signals) -> None:
-        """Send it a signal; what has ended hears nothing, and whoever has its number now neither."""
-        with suppress(ProcessLookupError):
-            if self.is_alive:
-                os.kill(self.pid, number)
 
 
 class Record(Struct, frozen=True, kw_only=True):
@@ -82,7 +55,7 @@ class Processes:
     id>`, for sockets and what else is worth nothing afterwards, until the run is removed.
 
     A server waits for its token, in a pipe, and ends if the pipe is closed without one. We write the record before the
-    token: so whenever we are killed, a server is on record, or ends before it has touched anything.
+    token: so whenever we are killed, a server is on record, or ends before it listens.
     """
 
     name: Literal["process"] = "process"
@@ -93,7 +66,7 @@ class Processes:
             raise EngineError("The process runtime knows its processes by /proc, and so needs Linux. Use Docker.")
         self._volumes, self._runs = root.absolute() / "volumes", root.absolute() / "runs"
         self._sockets = sockets.absolute()
-        if len(os.fsencode(self._sockets)) > LONGEST_SOCKETS or " " in str(self._sockets):
+        if len(os.fsencode(self._sockets)) > LONGEST_SOCKETS or re.search(r"\s", str(self._sockets)):
             raise ValueError(f"at most {LONGEST_SOCKETS} bytes without a space, for sockets: {self._sockets}")
         self._exit_codes: dict[RunId, int] = {}
         self._alone = threading.Lock()  # of all that looks before it acts, as each call has a thread of its own
@@ -126,8 +99,8 @@ class Processes:
             return await _aside(_end_of, self._log(instance.run))
         return ""
 
-    async def happenings(self) -> AsyncIterator[NotebookName | None]:
-        """Tell within a second what has changed. By looking, which finds what is not our child or was not started by us."""
+    async def happenings(self) -> AsyncGenerator[NotebookName | None]:
+        """Tell within a second what has changed, by looking: that finds what others started, too."""
         seen = {each.run: each for each in await self.instances()}
         yield None
         while True:
@@ -148,9 +121,10 @@ class Processes:
     def _look_at(self, record: Record) -> Instance:
         process = record.process
         with self._alone:
-            if process and process.state == "Z":
+            state = process.state if process else None
+            if process and state == "Z":
                 self._reap(record.run, process)
-            is_running = bool(process and process.is_alive)
+            is_running = state not in ENDED
             return Instance(
                 id=record.run,
                 notebook=record.notebook,
@@ -206,7 +180,8 @@ class Processes:
             )
         child.returncode = 0  # it is reaped by us: Popen would do it too, and complain of one that outlives us
         process = Process.numbered(child.pid)
-        assert process, "until it is reaped it has its number"  # noqa: S101
+        if process is None:  # until it is reaped it has its number
+            raise EngineError("A process that was just started is not in /proc: is that mounted?")
         return process
 
     def _command(self, record: Record) -> list[str]:
@@ -215,7 +190,7 @@ class Processes:
             f"--config={CONFIGURATION}",
             f"--ServerApp.sock={self._socket(record.run)}",
             f"--ServerApp.root_dir={self._volumes / record.notebook}",
-            "--ServerApp.allow_root=True",  # it says nothing to others; in a container of ours there is only root
+            "--ServerApp.allow_root=True",  # Jupyter refuses root, but in many a container there is no other
             "--KernelManager.transport=ipc",
         ]
 
@@ -248,7 +223,7 @@ class Processes:
         """
         marks = {f"JUPYTER_RUNTIME_DIR={self._directory(run)}", f"--ServerApp.sock={self._socket(run)}"}
         for _ in range(int(SECONDS_TO_DIE / SECONDS_TO_LOOK_AGAIN)):
-            left = await _aside(_marked, frozenset(map(os.fsencode, marks)))
+            left = await _aside(marked, frozenset(map(os.fsencode, marks)))
             if not left:
                 return
             for process in left:
@@ -314,23 +289,3 @@ def _end_of(log: Path) -> str:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 4 * LINES * LINE))
         lines = file.read().decode(errors="replace").splitlines()
     return "\n".join(line[:LINE] for line in lines[-LINES:])
-
-
-def _stat(pid: int) -> tuple[str, str] | None:
-    """Give a process's state, and when it was born (proc(5): fields 3 and 22, after a name that may hold anything)."""
-    with suppress(FileNotFoundError, ProcessLookupError):
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        return fields[0], f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {fields[19]}"
-    return None
-
-
-def _marked(marks: frozenset[bytes]) -> list[Process]:
-    """Give all processes that have one of the marks among their arguments or variables."""
-    there = (Process.numbered(int(path.name)) for path in Path("/proc").glob("[0-9]*"))
-    return [process for process in there if process and not marks.isdisjoint(_words(process.pid))]
-
-
-def _words(pid: int) -> Iterator[bytes]:
-    for kind in ("cmdline", "environ"):
-        with suppress(OSError):  # it has ended, or it is another user's
-            yield from Path(f"/proc/{pid}/{kind}").read_bytes().split(b"\0")

@@ -234,7 +234,7 @@ class Supervisor:
     async def _say_failed(
         self, name: NotebookName, run: RunId, reason: FailureReason, instance: Instance | None, words: str = ""
     ) -> None:
-        words = words or (await self._engine.last_words(instance) if instance else "")
+        words = _readable(words or (await self._engine.last_words(instance) if instance else ""))
         await self._say(
             ReportNotebookFailed(
                 notebook=name,
@@ -250,6 +250,11 @@ class Supervisor:
         receipt = await self._dispatch(report, Context())
         async with self._moved:
             await self._moved.wait_for(lambda: self._position >= receipt.position)
+
+
+def _readable(words: str) -> str:
+    """Leave out what no page and no database can show: a container writes what it likes."""
+    return "".join(letter for letter in words if letter == "\n" or letter.isprintable())
 
 
 def _is_going_on(notebook: Notebook) -> bool:
