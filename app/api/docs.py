@@ -36,7 +36,7 @@ CONFIG = OpenAPIConfig(
         }
     ),
     security=[{"session": []}, {"token": []}, {}],
-    openapi_router=Router("/schema", route_handlers=[], opt={GUESTS: True}),
+    openapi_router=Router("/schema", route_handlers=[], opt={GUESTS: True}, include_in_schema=False),
     render_plugins=[
         SwaggerRenderPlugin(
             path="/",

@@ -24,6 +24,8 @@ LOOK_EVERY = 10.0
 """Seconds after which everything is looked at again: the net under events that were lost."""
 STOP_WITHIN = 5
 LINES, LINE = 20, 500
+NO_ANSWER = 900
+"""From here on a status is aiodocker's own, and says that there was no connection."""
 
 _log = structlog.get_logger(__name__)
 
@@ -249,6 +251,8 @@ async def ask(
                 text = await response.text()
                 return json.loads(text) if text.strip() else None
     except DockerError as error:
+        if error.status >= NO_ANSWER:
+            raise EngineAway(f"Docker does not answer: {error.message}") from error
         raise Refused(error.status, error.message) from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise EngineAway(f"Docker does not answer: {error or type(error).__name__}") from error
