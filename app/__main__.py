@@ -120,14 +120,14 @@ def _greet(told: Running, seconds: float) -> None:
     lines = [
         f"Sophon       [link={told.address}]{told.address}[/]",
         f"API          {told.address}/schema",
-        f"runtime      {told.runtime}: {told.why}",
+        f"runtime      {told.runtime}" + ("" if told.runtime == "process" else f": {told.why}"),
         f"first user   {told.username}",
     ]
     if told.password:
         lines.append(f"password     [bold]{told.password}[/]   (shown this once)")
     console.print(Panel("\n".join(lines), title=f"started in {seconds:.1f} s", title_align="left", highlight=False))
     if told.runtime == "process":
-        console.print(f"[bold red]NO ISOLATION:[/] {told.why}")
+        console.print(f"[bold red]NOT ISOLATED.[/] {told.why}", highlight=False)
     console.print("Ctrl-C stops everything.")
 
 

@@ -32,6 +32,9 @@ from app.runtime.supervisor import Supervisor
 from app.settings import BadSetting, Settings
 
 
+NOT_ISOLATED = "Notebooks run as processes of this machine: their code can do whatever you can. Not for production."
+
+
 class Running(Struct, frozen=True):
     """What is told to whoever started it, and how its notebooks are ended."""
 
@@ -128,7 +131,7 @@ async def choose_engine(settings: Settings, keys: Keys, sockets: Path, say: Say)
         except EngineAway as away:
             if settings.runtime == "docker":
                 raise
-            why = f"{away} Notebooks run as processes of this machine, NOT ISOLATED from it and from each other."
+            why = f"{away} {NOT_ISOLATED}"
         else:
             limits = Limits(settings.notebook_memory, settings.notebook_cpus, settings.notebook_pids)
             installation = base32(keys.derive("installation", ""))[:8]
@@ -136,7 +139,7 @@ async def choose_engine(settings: Settings, keys: Keys, sockets: Path, say: Say)
                 yield containers, f"Docker answers; notebooks are containers of {image}."
             return
     else:
-        why = "SOPHON_RUNTIME=process. Notebooks run as processes of this machine, NOT ISOLATED."
+        why = f"SOPHON_RUNTIME is process. {NOT_ISOLATED}"
     if not is_local(settings.host):
         raise BadSetting(
             f"There is no Docker, and notebooks without isolation are not offered under {settings.host}. "

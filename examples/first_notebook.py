@@ -105,8 +105,8 @@ async def execute(http: aiohttp.ClientSession, who: Headers, url: str, code: str
                     result = message["content"]["data"]["text/plain"]
                 case "error":
                     raise SystemExit(f"{message['content']['ename']}: {message['content']['evalue']}")
-                case "execute_reply":
-                    break
+                case "status" if message["content"]["execution_state"] == "idle":
+                    break  # the reply is no sign of the end: it comes by another channel than the result
                 case _:
                     pass
     await call(http, "DELETE", f"/api/kernels/{kernel['id']}", there)

@@ -252,7 +252,7 @@ async def ask(
                 return json.loads(text) if text.strip() else None
     except DockerError as error:
         if error.status >= NO_ANSWER:
-            raise EngineAway(f"Docker does not answer: {error.message}") from error
+            raise EngineAway(f"Docker does not answer ({_cause(error)}).") from error
         raise Refused(error.status, error.message) from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise EngineAway(f"Docker does not answer: {error or type(error).__name__}") from error
@@ -267,6 +267,12 @@ async def connect() -> AsyncGenerator[Docker]:
         raise EngineAway(f"There is no Docker Engine to be found. {error}".strip()) from error
     async with docker:
         yield docker
+
+
+def _cause(error: DockerError) -> str:
+    """Give the operating system's own words, without aiohttp's around them."""
+    cause = error.__cause__ or error.__context__
+    return (cause.strerror if isinstance(cause, OSError) else None) or error.message
 
 
 def _upstream(ports: list[dict[str, Any]]) -> str | None:
