@@ -12,6 +12,7 @@ from litestar.di import Provide
 
 from app import telemetry
 from app.api import audit, auth, docs, entrance, groups, health, notebooks, problems, projects, session, tokens, users
+from app.api.bodies import JsonRequest
 from app.audit.log import Log
 from app.audit.vault import Vault
 from app.dispatch import Context, Dispatch
@@ -137,6 +138,8 @@ def create_app(platform: Platform) -> Litestar:
             psycopg_pool.PoolTimeout: problems.on_database_away,
         },
         openapi_config=docs.CONFIG,
+        request_class=JsonRequest,
+        plugins=[docs.StrictBodies()],
         request_max_body_size=LARGEST_BODY,
         logging_config=None,
     )

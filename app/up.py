@@ -31,7 +31,6 @@ from app.runtime.routes import Proxy
 from app.runtime.supervisor import Supervisor
 from app.settings import BadSetting, Settings
 
-
 NOT_ISOLATED = "Notebooks run as processes of this machine: their code can do whatever you can. Not for production."
 
 

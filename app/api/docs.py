@@ -4,10 +4,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from litestar import Router
+from litestar._openapi.schema_generation import SchemaCreator
+from litestar._openapi.schema_generation.plugins.struct import StructSchemaPlugin
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme
+from litestar.openapi.spec import Components, Schema, SecurityScheme
 from litestar.static_files import create_static_files_router  # pyright: ignore[reportUnknownVariableType]
+from litestar.typing import FieldDefinition
 
 from app.api.auth import COOKIE, GUESTS
 
@@ -47,5 +50,17 @@ CONFIG = OpenAPIConfig(
         )
     ],
 )
+
+
+class StrictBodies(StructSchemaPlugin):
+    """Documents of a body that takes no unknown field, that it does not."""
+
+    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: SchemaCreator) -> Schema:
+        """Describe a Struct."""
+        schema = super().to_openapi_schema(field_definition, schema_creator)
+        if field_definition.type_.__struct_config__.forbid_unknown_fields:
+            schema.additional_properties = False
+        return schema
+
 
 assets = create_static_files_router("/schema/assets", [_ASSETS], opt={GUESTS: True}, include_in_schema=False)

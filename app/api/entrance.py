@@ -8,14 +8,14 @@ from urllib.parse import parse_qs, quote
 
 from litestar import MediaType, Request, Response, Router, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, QueryParameter
+from litestar.params import QueryParameter
 from litestar.response import Redirect
 
+from app.api.addresses import NotebookInPath
 from app.api.auth import FORM, GUESTS
 from app.api.session import LogIn, open_session, session_cookie
 from app.dispatch import Context, Dispatch
 from app.domain.errors import Refusal
-from app.domain.names import NotebookName
 from app.html import is_local_path, page, policy
 from app.identity import Identity, Principal
 from app.settings import Settings
@@ -64,7 +64,7 @@ async def sign_in(
 @get("/open/{notebook:str}", opt={GUESTS: True}, include_in_schema=False)
 async def open_notebook(
     request: Request[Any, Any, Any],
-    notebook: FromPath[NotebookName],
+    notebook: NotebookInPath,
     identity: NamedDependency[Identity],
     settings: NamedDependency[Settings],
     next: Next = "/",  # noqa: A002

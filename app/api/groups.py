@@ -5,9 +5,10 @@ from datetime import datetime
 
 from litestar import Response, Router, delete, get, post, put
 from litestar.di import NamedDependency
-from litestar.params import FromPath, JSONBody
+from litestar.params import JSONBody
 from msgspec import Struct
 
+from app.api.addresses import GroupInPath, UserInPath
 from app.api.answers import at, found
 from app.api.auth import GUESTS, Asker
 from app.api.pages import After, Limit, Page, page_of
@@ -70,7 +71,7 @@ async def list_groups(groups: NamedDependency[Groups], limit: Limit = 50, after:
 
 @get("/groups/{group:str}", opt={GUESTS: True}, responses=problems(403, 404))
 async def show_group(
-    group: FromPath[GroupName],
+    group: GroupInPath,
     groups: NamedDependency[Groups],
     users: NamedDependency[Users],
     viewer: NamedDependency[Caller | None],
@@ -85,8 +86,8 @@ async def show_group(
     response_headers=[POSITION],
 )
 async def add_member(
-    group: FromPath[GroupName],
-    user: FromPath[UserId],
+    group: GroupInPath,
+    user: UserInPath,
     groups: NamedDependency[Groups],
     users: NamedDependency[Users],
     asker: NamedDependency[Asker],
@@ -105,8 +106,8 @@ async def add_member(
     response_headers=[POSITION],
 )
 async def remove_member(
-    group: FromPath[GroupName],
-    user: FromPath[UserId],
+    group: GroupInPath,
+    user: UserInPath,
     groups: NamedDependency[Groups],
     users: NamedDependency[Users],
     asker: NamedDependency[Asker],

@@ -3,20 +3,20 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from datetime import datetime
-from typing import Annotated
 
 import msgspec
 from litestar import Response, Router, delete, get, post
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.params import JSONBody
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 from msgspec import Struct
 
+from app.api.addresses import NotebookInPath, OnlyProject
 from app.api.answers import at, found
 from app.api.auth import GUESTS, Asker
 from app.api.pages import After, Limit, Page, page_of
-from app.api.problems import PENDING, POSITION, problems
+from app.api.problems import NOTHING, PENDING, POSITION, problems
 from app.domain.command import Caller
 from app.domain.names import NotebookName, Title
 from app.domain.notebooks import CreateNotebook, DeleteNotebook, NoSuchNotebook, StartNotebook, StopNotebook
@@ -80,7 +80,7 @@ async def list_notebooks(
     viewer: NamedDependency[Caller | None],
     limit: Limit = 50,
     after: After = None,
-    project: Annotated[ProjectName | None, QueryParameter(description="Only this project's.", required=False)] = None,
+    project: OnlyProject = None,
 ) -> Page[NotebookView]:
     """List the notebooks of the projects that you may see, by slug."""
     rows = await notebooks.visible_to(viewer, limit + 1, after, project=project)
@@ -89,7 +89,7 @@ async def list_notebooks(
 
 @get("/notebooks/{notebook:str}", opt={GUESTS: True}, responses=problems(403, 404))
 async def show_notebook(
-    notebook: FromPath[NotebookName],
+    notebook: NotebookInPath,
     notebooks: NamedDependency[Notebooks],
     settings: NamedDependency[Settings],
     viewer: NamedDependency[Caller | None],
@@ -98,9 +98,9 @@ async def show_notebook(
     return _view(await _visible(notebooks, viewer, notebook), settings)
 
 
-@delete("/notebooks/{notebook:str}", status_code=204, responses=problems(403, 404), response_headers=[POSITION])
+@delete("/notebooks/{notebook:str}", status_code=204, responses=problems(403, 404) | {204: NOTHING})
 async def delete_notebook(
-    notebook: FromPath[NotebookName],
+    notebook: NotebookInPath,
     notebooks: NamedDependency[Notebooks],
     asker: NamedDependency[Asker],
 ) -> Response[None]:
@@ -117,7 +117,7 @@ async def delete_notebook(
     response_headers=[POSITION],
 )
 async def start_notebook(
-    notebook: FromPath[NotebookName],
+    notebook: NotebookInPath,
     notebooks: NamedDependency[Notebooks],
     settings: NamedDependency[Settings],
     asker: NamedDependency[Asker],
@@ -136,7 +136,7 @@ async def start_notebook(
     response_headers=[POSITION],
 )
 async def stop_notebook(
-    notebook: FromPath[NotebookName],
+    notebook: NotebookInPath,
     notebooks: NamedDependency[Notebooks],
     settings: NamedDependency[Settings],
     asker: NamedDependency[Asker],
@@ -155,7 +155,7 @@ async def stop_notebook(
     | {200: ResponseSpec(str, description="Events `progress`, each a notebook.", media_type="text/event-stream")},
 )
 async def show_progress(
-    notebook: FromPath[NotebookName],
+    notebook: NotebookInPath,
     notebooks: NamedDependency[Notebooks],
     projector: NamedDependency[Projector],
     settings: NamedDependency[Settings],

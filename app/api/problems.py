@@ -62,6 +62,9 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
     }
 
 
+NOTHING = ResponseSpec(None, description="It is so; there is nothing to say.", generate_examples=False)
+"""Litestar would document `Response[None]` as JSON."""
+
 PENDING = ResponseSpec(Pending, description="Recorded; reads will show it soon.", generate_examples=False)
 
 

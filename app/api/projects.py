@@ -1,13 +1,13 @@
 """Projects, to those who may see them."""
 
 from datetime import datetime
-from typing import Annotated
 
 from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.params import JSONBody
 from msgspec import Struct
 
+from app.api.addresses import OnlyGroup, ProjectInPath
 from app.api.answers import at, found
 from app.api.auth import GUESTS, Asker
 from app.api.pages import After, Limit, Page, page_of
@@ -58,7 +58,7 @@ async def list_projects(
     viewer: NamedDependency[Caller | None],
     limit: Limit = 50,
     after: After = None,
-    group: Annotated[GroupName | None, QueryParameter(description="Only this group's.", required=False)] = None,
+    group: OnlyGroup = None,
 ) -> Page[ProjectView]:
     """List the projects that you may see, by slug."""
     rows = await projects.visible_to(viewer, limit + 1, after, group=group)
@@ -67,7 +67,7 @@ async def list_projects(
 
 @get("/projects/{project:str}", opt={GUESTS: True}, responses=problems(403, 404))
 async def show_project(
-    project: FromPath[ProjectName], projects: NamedDependency[Projects], viewer: NamedDependency[Caller | None]
+    project: ProjectInPath, projects: NamedDependency[Projects], viewer: NamedDependency[Caller | None]
 ) -> ProjectView:
     """Show a project; one that you may not see is not found."""
     rows = await projects.visible_to(viewer, slug=project)

@@ -9,7 +9,7 @@ from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
 from app.api.auth import COOKIE, GUESTS, Asker
-from app.api.problems import problems
+from app.api.problems import NOTHING, problems
 from app.dispatch import Actor, Context, Dispatch
 from app.domain.names import UserId
 from app.domain.users import LoggedIn, LoggedOut, LoginRefused
@@ -70,7 +70,7 @@ async def show_session(identity: NamedDependency[Identity], asker: NamedDependen
     return _page(identity, asker.principal)
 
 
-@delete("/session", status_code=204, responses=problems(403))
+@delete("/session", status_code=204, responses=problems(403) | {204: NOTHING})
 async def log_out(
     identity: NamedDependency[Identity],
     dispatch: NamedDependency[Dispatch],

@@ -1,22 +1,27 @@
 """Tokens: keys for programs. A secret is shown once, when it is made."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from litestar import Response, Router, delete, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, JSONBody
+from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
+from app.api.addresses import TokenInPath
 from app.api.answers import at
 from app.api.auth import Asker
 from app.api.pages import After, Limit, Page, page_of
 from app.api.problems import PENDING, POSITION, problems
 from app.domain.names import Title
-from app.domain.tokens import IssueToken, RevokeToken, Scope, Scopes, TokenId
+from app.domain.tokens import IssueToken, RevokeToken, Scope, TokenId
 from app.identifiers import new_id
 from app.identity import Identity
 from app.projections.tokens import TokenPage, Tokens
+
+Scopes = Annotated[Sequence[Scope], Meta(min_length=1, max_length=4)]
+"""The domain's tuple, in a type that Litestar documents as what it is."""
 
 
 class NewToken(Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,7 +75,7 @@ async def list_tokens(
 
 @delete("/tokens/{token:str}", status_code=204, responses=problems(403, 404))
 async def revoke_token(
-    token: FromPath[TokenId],
+    token: TokenInPath,
     identity: NamedDependency[Identity],
     asker: NamedDependency[Asker],
 ) -> None:

@@ -1,6 +1,7 @@
 """Containers: the engine that is Docker. Everything that is asked of Docker is asked here (and for images, beside)."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -146,10 +147,18 @@ class Containers:
                     if not (line := reading.result()):
                         return
                     reading = asyncio.ensure_future(response.content.readline())
-                    yield json.loads(line)["Actor"]["Attributes"]["sophon.notebook"]
+                    event = json.loads(line)
+                    if event["Action"] == "die":
+                        await self._until_listed(event["Actor"]["ID"])
+                    yield event["Actor"]["Attributes"]["sophon.notebook"]
             finally:
                 reading.cancel()
                 response.close()  # a stream that is only left would keep its connection for ever
+
+    async def _until_listed(self, container: str) -> None:
+        """Wait until Docker's list knows of a death, some 0.1 s after its event: a question about the one waits."""
+        with contextlib.suppress(Refused):
+            await self._ask("GET", f"containers/{container}/json")
 
     async def _instance(self, summary: dict[str, Any]) -> Instance:
         labels = summary["Labels"]
