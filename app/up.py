@@ -25,6 +25,7 @@ from app.runtime.admissions import Admissions
 from app.runtime.containers import Containers, Limits, ask, connect
 from app.runtime.door import Door
 from app.runtime.engine import Engine, EngineAway
+from app.runtime.evictions import Evictions
 from app.runtime.images import Say, ensure_image
 from app.runtime.processes import LONGEST_SOCKETS, Processes
 from app.runtime.routes import Proxy
@@ -90,7 +91,7 @@ async def open_door(platform: Platform) -> Door:
     """Make the door, once it knows whom to let in."""
     settings = platform.settings
     admissions = Admissions(platform.log)
-    platform.start("admissions", admissions.run())
+    platform.start("door", Evictions(admissions, platform.keys).run())
     await admissions.ready.wait()
     return Door(
         platform.identity,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 from litestar import Response, Router, delete, get, post
@@ -54,6 +55,19 @@ class NotebookView(Struct, frozen=True):
     log: str | None
     created_at: datetime
     status_at: datetime
+
+
+class ProgressEvent(Struct, frozen=True):
+    """One server-sent event; `data` is a notebook, in JSON."""
+
+    id: str
+    event: Literal["progress"]
+    data: str
+
+
+PROGRESS = ResponseSpec(
+    ProgressEvent, description="Server-sent events.", media_type="text/event-stream", generate_examples=False
+)
 
 
 @post("/notebooks", responses=problems(403, 404, 409, 413, 415) | {202: PENDING}, response_headers=[POSITION])
@@ -151,8 +165,7 @@ async def stop_notebook(
 @get(
     "/notebooks/{notebook:str}/progress",
     opt={GUESTS: True},
-    responses=problems(403, 404)
-    | {200: ResponseSpec(str, description="Events `progress`, each a notebook.", media_type="text/event-stream")},
+    responses=problems(403, 404) | {200: PROGRESS},
 )
 async def show_progress(
     notebook: NotebookInPath,

@@ -1,6 +1,7 @@
 """Admissions: who may enter which notebook, and where it answers. In memory, folded from the log as it grows."""
 
 import asyncio
+from collections.abc import AsyncGenerator, Collection
 
 from msgspec import Struct
 
@@ -51,8 +52,8 @@ class Admissions:
         self._position = 0
         self.ready = asyncio.Event()
 
-    async def run(self) -> None:
-        """Read the history, then follow, until cancelled."""
+    async def follow(self) -> AsyncGenerator[list[Record]]:
+        """Read the history, then take in what is appended, and hand it on once it is taken in."""
         selection: tuple[Selection, ...] = (events(*NOTEBOOK_EVENTS, *GROUP_EVENTS),)
         page = await self._log.read(selection, self._position, PAGE)
         while page.records:
@@ -62,6 +63,7 @@ class Admissions:
         self.ready.set()
         async for records in self._log.follow(self._position):
             self.apply(records)
+            yield records
 
     def apply(self, records: list[Record]) -> None:
         """Take in what happened."""
@@ -72,6 +74,18 @@ class Admissions:
     def is_member(self, user: UserId, group: GroupName) -> bool:
         """Whether a user belongs to a group now."""
         return user in self._members.get(group, ())
+
+    def ready_in(self, groups: Collection[GroupName]) -> list[Admitted]:
+        """Give the runs that can be entered in some groups."""
+        return [
+            Admitted(one.upstream, one.run)
+            for one in self._notebooks.values()
+            if one.exists and one.group in groups and one.status == "ready" and one.upstream and one.run
+        ]
+
+    def groups_of(self, user: UserId) -> list[GroupName]:
+        """Name the groups that a user belongs to now."""
+        return [group for group, members in self._members.items() if user in members]
 
     def ask(self, notebook: NotebookName, caller: Caller) -> Unknown | NotAMember | NotReady | Admitted:
         """Tell whether somebody may enter a notebook, and where it is."""

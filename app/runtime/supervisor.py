@@ -6,7 +6,6 @@ moment, it goes on where the two then stand.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 
 import aiohttp
@@ -30,6 +29,7 @@ from app.domain.reports import (
 )
 from app.domain.runs import FailureReason, RunId
 from app.keys import Keys
+from app.runtime.asking import PROBLEMS, asking
 from app.runtime.engine import Engine, EngineAway, EngineError, Instance
 from app.runtime.plan import (
     AwaitAnswer,
@@ -220,10 +220,9 @@ class Supervisor:
         if instance.upstream is None:
             await _either(stirred, ASK_EVERY)
             return
-        async with _session(instance.upstream) as session:
-            headers = {"X-Sophon-Token": self._keys.run_token(instance.run)}
+        async with asking(instance.upstream, self._keys.run_token(instance.run)) as session:
             while datetime.now(UTC) < until and not stirred.is_set():
-                if await _answers(session, headers):
+                if await _answers(session):
                     report = ReportNotebookReady(
                         notebook=instance.notebook, run=instance.run, upstream=instance.upstream
                     )
@@ -261,21 +260,12 @@ def _is_going_on(notebook: Notebook) -> bool:
     return notebook.is_wanted or notebook.status == "stopping"
 
 
-@contextlib.asynccontextmanager
-async def _session(upstream: str) -> AsyncGenerator[aiohttp.ClientSession]:
-    path = upstream.removeprefix("unix/") if upstream.startswith("unix/") else None
-    connector = aiohttp.UnixConnector(path) if path else aiohttp.TCPConnector()
-    base = "http://notebook" if path else f"http://{upstream}"
-    async with aiohttp.ClientSession(base, connector=connector, timeout=aiohttp.ClientTimeout(total=5)) as session:
-        yield session
-
-
-async def _answers(session: aiohttp.ClientSession, headers: dict[str, str]) -> bool:
+async def _answers(session: aiohttp.ClientSession) -> bool:
     """Ask for its status: a port that takes connections is Docker's, long before it is JupyterLab's."""
     try:
-        async with session.get("/api/status", headers=headers) as response:
+        async with session.get("/api/status") as response:
             return response.status == 200
-    except (aiohttp.ClientError, OSError, TimeoutError):
+    except PROBLEMS:
         return False
 
 

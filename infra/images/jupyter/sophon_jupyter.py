@@ -5,6 +5,8 @@ The proxy sets these headers and deletes every copy that a client sent:
   X-Sophon-User   the person's opaque id
   X-Sophon-Name   the person's name, percent-encoded UTF-8
   X-Sophon-Via    "token" if the person came by an API token and not by a cookie
+
+Sophon itself, which speaks for nobody, may end a person's open connections: POST /sophon/evict?user=<id>.
 """
 
 import colorsys
@@ -16,13 +18,16 @@ import sys
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
+from weakref import WeakSet
 
 from jupyter_server.auth.identity import IdentityProvider, User
 from jupyter_server.serverapp import ServerApp
 from tornado.httputil import HTTPServerRequest
+from tornado.iostream import IOStream
 from tornado.web import ErrorHandler, RequestHandler
 
 LONGEST = 200  # characters of an id or a name that are kept
+EVICT = "/sophon/evict"
 PR_SET_DUMPABLE = 4  # prctl(2)
 
 
@@ -33,6 +38,7 @@ class SophonIdentityProvider(IdentityProvider):
         super().__init__(**kwargs)
         self._secret = take_token().encode()
         self.token = ""  # Jupyter's own, which it would print into its pages: there is none
+        self._open: dict[str, WeakSet[IOStream]] = {}
         self.updatable_fields = []  # names and colours are Sophon's to change
 
     def get_user(self, handler: RequestHandler) -> User | None:
@@ -67,13 +73,46 @@ class SophonIdentityProvider(IdentityProvider):
             # Jupyter asks nobody who reads static files or a path that does not exist, and the WebSockets of
             # real-time collaboration accept any Origin.
             if self._comes_from_proxy(request) and not is_foreign_websocket(request):
+                if request.path == EVICT and "X-Sophon-User" not in request.headers:
+                    return application.get_handler_delegate(request, Evict, {"sockets": self._open})
+                if is_websocket(request):
+                    self._keep(request)
                 return find(request, **kwargs)
             return application.get_handler_delegate(request, ErrorHandler, {"status_code": 403})
 
         application.find_handler = gate
 
+    def _keep(self, request: HTTPServerRequest) -> None:
+        """Remember whose a WebSocket is: it is asked about once, and may stay open for days."""
+        user = request.headers.get("X-Sophon-User", "")[:LONGEST]
+        stream = getattr(request.connection, "stream", None)
+        if stream is not None:
+            self._open.setdefault(user, WeakSet()).add(stream)
+
     def _comes_from_proxy(self, request: HTTPServerRequest) -> bool:
         return hmac.compare_digest(request.headers.get("X-Sophon-Token", "").encode(), self._secret)
+
+
+class Evict(RequestHandler):
+    """Ends every WebSocket of one person; whoever may still come in, connects again by itself."""
+
+    def initialize(self, sockets: dict[str, WeakSet[IOStream]]) -> None:
+        """Take what tornado hands over to each request."""
+        self._sockets = sockets
+
+    def check_xsrf_cookie(self) -> None:
+        """No browser is behind this."""
+
+    def post(self) -> None:
+        """Close them."""
+        for stream in list(self._sockets.pop(self.get_query_argument("user"), ())):
+            stream.close()
+        self.set_status(204)
+
+
+def is_websocket(request: HTTPServerRequest) -> bool:
+    """Whether this opens a WebSocket."""
+    return request.headers.get("Upgrade", "").lower() == "websocket"
 
 
 def is_by_api_token(request: HTTPServerRequest) -> bool:
@@ -84,7 +123,7 @@ def is_by_api_token(request: HTTPServerRequest) -> bool:
 def is_foreign_websocket(request: HTTPServerRequest) -> bool:
     """Whether another site's page opens a WebSocket with somebody's cookie."""
     origin = request.headers.get("Origin")
-    if origin is None or is_by_api_token(request) or request.headers.get("Upgrade", "").lower() != "websocket":
+    if origin is None or is_by_api_token(request) or not is_websocket(request):
         return False
     return origin.partition("://")[2].lower() != request.headers.get("Host", "").lower()
 

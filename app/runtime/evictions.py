@@ -1,0 +1,63 @@
+"""Evictions: who may not be in a notebook any more is put out of it, and not only refused the next time.
+
+A WebSocket is authorised once and may stay open for days. When a membership, a session or a token ends, the runs that
+it opened are told to close that user's sockets; whoever may still come in connects again by itself.
+"""
+
+import asyncio
+from collections.abc import Collection
+
+import structlog
+
+from app.audit.entry import Record
+from app.domain.groups import GroupName, MemberRemoved
+from app.domain.names import UserId
+from app.domain.tokens import TokenRevoked
+from app.domain.users import LoggedOut
+from app.keys import Keys
+from app.runtime.admissions import Admissions, Admitted
+from app.runtime.asking import PROBLEMS, asking
+
+_log = structlog.get_logger(__name__)
+
+
+class Evictions:
+    """Follows the log behind the admissions: the door refuses already when sockets are closed."""
+
+    def __init__(self, admissions: Admissions, keys: Keys) -> None:
+        self._admissions = admissions
+        self._keys = keys
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Follow, and evict, until cancelled."""
+        async for records in self._admissions.follow():
+            for record in records:
+                self._apply(record)
+
+    def _apply(self, record: Record) -> None:
+        if record.entry.type not in ("MemberRemoved", "LoggedOut", "TokenRevoked"):
+            return
+        match record.event:
+            case MemberRemoved(user=user, group=group):
+                self._evict(user, [group])
+            case LoggedOut(user=user) | TokenRevoked(user=user):
+                self._evict(user, self._admissions.groups_of(user))
+            case _:
+                pass
+
+    def _evict(self, user: UserId, groups: Collection[GroupName]) -> None:
+        for run in self._admissions.ready_in(groups):
+            task = asyncio.create_task(self._tell(run, user), name=f"evict {user}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _tell(self, run: Admitted, user: UserId) -> None:
+        try:
+            async with (
+                asking(run.upstream, self._keys.run_token(run.run)) as session,
+                session.post("/sophon/evict", params={"user": user}) as answer,
+            ):
+                answer.raise_for_status()
+        except PROBLEMS as error:
+            _log.warning("eviction.failed", run=run.run, user=user, error=repr(error))
