@@ -143,6 +143,10 @@ async def _rebuild(settings: Settings) -> None:
         with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
             task = progress.add_task("rebuild", total=log.head)
             position = await rebuild(log, lambda at, head: progress.update(task, completed=at, total=head))
+        if position < log.head:
+            raise click.ClickException(
+                f"Entry {position + 1:,} cannot be read by this release; what is before it is rebuilt."
+            )
     console.print(f"Every read model was rebuilt from {position:,} entries.")
 
 

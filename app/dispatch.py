@@ -14,7 +14,7 @@ from app.domain.errors import Conflict, Refusal
 from app.domain.event import Access, Event
 from app.domain.model import Basis
 
-__all__ = ["GUEST", "Actor", "Context", "Dispatch", "Receipt"]
+__all__ = ["GUEST", "Actor", "Context", "Dispatch", "LogCannotBeWritten", "Receipt"]
 
 RACES = 30
 """How often a race is lost before the caller is told. Each round somebody else's decision went through."""

@@ -2,6 +2,7 @@
 
 from html import escape
 from string import Template
+from urllib.parse import parse_qs
 
 _PAGE = Template("""<!doctype html>
 <html lang="en">
@@ -42,6 +43,12 @@ def policy(forms_to: str, script: str | None = None) -> str:
         f"default-src 'none'; {scripts}style-src 'unsafe-inline'; "
         f"form-action {forms_to}; frame-ancestors 'none'; base-uri 'none'"
     )
+
+
+def form_of(body: bytes) -> dict[str, str]:
+    """Read a form's fields, the first of each name; raises `ValueError` for more than ten."""
+    fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=10)
+    return {name: values[0] for name, values in fields.items()}
 
 
 def is_local_path(path: str) -> bool:

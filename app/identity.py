@@ -17,6 +17,7 @@ from app.audit.log import Log
 from app.audit.vault import Key, KeyKind, Vault
 from app.domain.command import Caller
 from app.domain.errors import Forbidden, Refusal
+from app.domain.model import events
 from app.domain.names import UserId
 from app.domain.tokens import Scope, TokenRevoked
 from app.domain.users import Account, LoggedOut, UserCreated, UsernameDigest
@@ -99,13 +100,23 @@ class Throttle:
         if self._count(f"{source} {name}") >= self.PER_NAME or self._count(source) >= self.PER_SOURCE:
             raise TooManyAttempts
 
-    def failed(self, name: str, source: str) -> None:
-        """Take in a wrong password."""
+    def attempt(self, name: str, source: str) -> None:
+        """Take in an attempt before it is checked, so that those that come at once are bounded too.
+
+        Raises `TooManyAttempts`.
+        """
+        self.check(name, source)
         for key in (f"{source} {name}", source):
             self._failures[key].append(time.monotonic())
         if len(self._failures) > REMEMBERED:
             for key in list(self._failures):
                 self._count(key)
+
+    def succeeded(self, name: str, source: str) -> None:
+        """Take an attempt back: the password was right."""
+        for key in (f"{source} {name}", source):
+            if failures := self._failures.get(key):
+                failures.pop()
 
     def _count(self, key: str) -> int:
         failures = self._failures.get(key)
@@ -152,12 +163,12 @@ class Identity:
 
         Raises `BadCredentials` or `TooManyAttempts`.
         """
-        self._throttle.check(username, source)
+        self._throttle.attempt(username, source)
         account = await self._account(self.digest_of(username))
         kept = await self._vault.password(account.user) if account else None
         if not await self._verify(kept or self._decoy, password) or not account or not kept:
-            self._throttle.failed(username, source)
             raise BadCredentials(account.user if account else None)
+        self._throttle.succeeded(username, source)
         return await self.open(account.user, "session", new_id("ses"), tuple(Scope), datetime.now(UTC) + SESSION)
 
     async def open(
@@ -256,9 +267,17 @@ class Identity:
                         pass
 
     async def run(self) -> None:
-        """Follow the log from its end, until cancelled."""
-        async for records in self._log.follow(self._log.head):
+        """Follow the log, until cancelled."""
+        async for records in self._log.follow(await self.catch_up()):
             self.apply(records)
+
+    async def catch_up(self) -> int:
+        """Drop the keys of tokens that the log says were revoked: a killed process may have got no further."""
+        page = await self._log.read((events(TokenRevoked),))
+        await self._vault.drop_all(
+            [event.token for one in page.records if isinstance(event := one.event, TokenRevoked)]
+        )
+        return page.head
 
     def csrf_token(self, principal: Principal) -> str:
         """Give what a page has to send with every change that it makes in this session."""

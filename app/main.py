@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import psycopg
 import psycopg_pool
+import structlog
 from litestar import Litestar
 from litestar.di import Provide
 
@@ -17,7 +18,7 @@ from app.audit.log import Log
 from app.audit.vault import Vault
 from app.dispatch import Context, Dispatch
 from app.domain.names import Personal
-from app.domain.users import AlreadySetUp, CreateFirstAdministrator
+from app.domain.users import Account, AlreadySetUp, CreateFirstAdministrator
 from app.identifiers import new_id
 from app.identity import Identity
 from app.keys import Keys
@@ -29,6 +30,8 @@ from app.projections.timeline import Timeline
 from app.projections.tokens import Tokens
 from app.projections.users import Users
 from app.settings import Settings
+
+_log = structlog.get_logger(__name__)
 
 LARGEST_BODY = 64 * 1024
 NOUNS = (session, tokens, users, groups, projects, notebooks, audit, health, entrance)
@@ -46,6 +49,7 @@ class Platform:
         self.projector = Projector(log)
         self.dispatch = Dispatch(log, self.projector)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._failing: dict[str, str] = {}
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -53,25 +57,39 @@ class Platform:
         """Open the log, and start what follows it."""
         async with Log.open(dsn) as log:
             platform = cls(settings, keys, log)
-            platform.start("projector", platform.projector.run())
-            platform.start("identity", platform.identity.run())
+            await platform.identity.catch_up()
+            platform.start("projector", platform.projector.run)
+            platform.start("identity", platform.identity.run)
             try:
-                await platform.projector.reach(log.head)
+                while not await platform.projector.reach(log.head) and platform.projector.failure is None:
+                    pass  # after an upgrade it may rebuild, and says how far it is
                 yield platform
             finally:
                 for task in platform._tasks.values():
                     task.cancel()
                 await asyncio.gather(*platform._tasks.values(), return_exceptions=True)
 
-    def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Have something run as long as the platform does; should it end, health says so."""
-        self._tasks[name] = asyncio.create_task(work, name=name)
+    def start(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Have something run as long as the platform does; should it fail, it begins again, and health says so."""
+        self._tasks[name] = asyncio.create_task(self._keep_going(name, work), name=name)
+
+    async def _keep_going(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            try:
+                await work()
+                return
+            except Exception as error:
+                self._failing[name] = type(error).__name__
+                _log.exception("task.begins_again", task=name)
+            await asyncio.sleep(1)
+            self._failing.pop(name, None)
 
     def faults(self) -> list[str]:
         """Say what is not as it should be."""
         found = [f"The {name} has stopped." for name, task in self._tasks.items() if task.done()]
+        found += [f"The {name} has failed ({error}) and begins again." for name, error in self._failing.items()]
         if self.projector.failure:
-            found.append(f"The read models have stopped {self.projector.failure}")
+            found.append(f"The read models have stopped at position {self.projector.position}; see the server's log.")
         elif self.log.head - self.projector.position > 10_000:
             found.append(f"The read models are {self.log.head - self.projector.position} entries behind.")
         if not self.log.is_reachable:
@@ -99,7 +117,7 @@ class Platform:
 
     async def has_users(self) -> bool:
         """Whether anybody has an account."""
-        return bool(await Users(self.log.pool).listed(1, None))
+        return bool((await self.log.read(Account.any().selections, limit=1)).records)
 
 
 def create_app(platform: Platform) -> Litestar:

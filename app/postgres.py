@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import subprocess
 import time
 import warnings
@@ -11,9 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import structlog
 
 RECOVERY = 120.0
 """Seconds that PostgreSQL is given to come up; after a crash it replays what it had not yet written to its tables."""
+
+
+LOOK_EVERY = 1.0
+
+_log = structlog.get_logger(__name__)
 
 
 class PostgresFailed(Exception):
@@ -32,10 +39,30 @@ async def embedded(data: Path) -> AsyncGenerator[str]:
         server = await asyncio.to_thread(_start, data)
     except (OSError, AssertionError, subprocess.SubprocessError) as error:
         raise PostgresFailed(f"The embedded PostgreSQL did not start; its log is {data / 'log'}. {error}") from error
+    watching = asyncio.create_task(_watch(server), name="postgres")
     try:
         yield server.get_uri()
     finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
         await asyncio.to_thread(server.cleanup)
+
+
+async def _watch(server: Any) -> None:
+    """Start the server again if it was killed: everything that follows the log waits for it."""
+    while True:
+        await asyncio.sleep(LOOK_EVERY)
+        if not _is_postgres(server.get_pid()):
+            _log.error("postgres.died", log=str(server.log))
+            try:
+                await asyncio.to_thread(_start_again, server)
+            except (OSError, AssertionError, subprocess.SubprocessError) as error:
+                _log.error("postgres.not_started", error=str(error))
+
+
+def _start_again(server: Any) -> None:
+    _forget_the_dead(server.pgdata)
+    server.ensure_postgres_running()
 
 
 def _start(data: Path) -> Any:
@@ -61,10 +88,17 @@ def _forget_the_dead(data: Path) -> None:
     """Mend what a killed run left: handles of processes that are no more, and a lock whose pid is somebody else's."""
     handles = data / ".handle_pids.json"
     if handles.exists():
-        handles.write_text(json.dumps([pid for pid in json.loads(handles.read_text()) if psutil.pid_exists(pid)]))
+        fresh = handles.with_suffix(".new")
+        fresh.write_text(json.dumps([pid for pid in _pids(handles) if psutil.pid_exists(pid)]))
+        fresh.replace(handles)
     lock = data / "postmaster.pid"
-    if lock.exists() and not _is_postgres(int(lock.read_text().split(maxsplit=1)[0])):
+    if lock.exists() and not any(map(_is_postgres, _pids(lock)[:1])):
         lock.unlink()
+
+
+def _pids(path: Path) -> list[int]:
+    """Read the numbers in a file; a kill may have left it empty."""
+    return [int(number) for number in re.findall(r"\b\d+\b", path.read_text())]
 
 
 def _is_postgres(pid: int) -> bool:

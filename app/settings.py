@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
+import msgspec
 from msgspec import Struct
+
+from app.domain.users import Username
 
 RuntimeChoice = Literal["auto", "docker", "process"]
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
@@ -59,7 +62,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             notebook_domain=given.host("NOTEBOOK_DOMAIN", given.host("HOST", "localhost")),
             database_url=given.text("DATABASE_URL", "") or None,
             runtime=given.choice("RUNTIME", "auto", get_args(RuntimeChoice)),
-            admin_username=given.text("ADMIN_USERNAME", "admin"),
+            admin_username=given.username("ADMIN_USERNAME", "admin"),
             admin_password=given.text("ADMIN_PASSWORD", "") or None,
             secret=given.text("SECRET", "") or None,
             notebook_memory=given.number("NOTEBOOK_MEMORY", 2048, 256, 1_048_576),
@@ -94,6 +97,17 @@ class Environment:
             if choice == text:
                 return choice
         raise BadSetting(f"SOPHON_{name} has to be one of {', '.join(map(str, choices))}; it is {text!r}.")
+
+    def username(self, name: str, default: str) -> str:
+        """Read a user name, by the rule for all of them."""
+        text = self.text(name, default)
+        try:
+            return msgspec.convert(text, Username)
+        except msgspec.ValidationError:
+            raise BadSetting(
+                f"SOPHON_{name} has to be a user name: a lower-case letter, then up to 31 lower-case letters, digits, "
+                f"dots, hyphens or underscores; it is {text!r}."
+            ) from None
 
     def host(self, name: str, default: str) -> str:
         """Read a host name, without scheme, port or path."""

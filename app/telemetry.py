@@ -18,13 +18,16 @@ RUNS = Gauge("sophon_runs", "Notebook runs by status", ["status"], registry=REGI
 def set_up_logging(style: Literal["auto", "console", "json"]) -> None:
     """Write log lines to standard error: for people at a terminal, as JSON elsewhere, unless told which."""
     readable = style == "console" or (style == "auto" and sys.stderr.isatty())
+    # Plain, since rich's tracebacks show the values of variables: a password, among others.
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderer = console if readable else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info if not readable else _same,
-            structlog.dev.ConsoleRenderer() if readable else structlog.processors.JSONRenderer(),
+            renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

@@ -59,10 +59,8 @@ async def running(settings: Settings, say: Say) -> AsyncGenerator[Running]:
         dsn = await stack.enter_async_context(database(settings, say))
         platform = await stack.enter_async_context(Platform.open(settings, keys, dsn))
         engine, why = await stack.enter_async_context(choose_engine(settings, keys, sockets, say))
-        password = settings.admin_password or secrets.token_urlsafe(12)
-        is_new = await platform.set_up(settings.admin_username, password)
         supervisor = Supervisor(platform.log, engine, keys, timedelta(seconds=settings.start_timeout))
-        platform.start("supervisor", supervisor.run())
+        platform.start("supervisor", supervisor.run)
         door = await open_door(platform)
         await stack.enter_async_context(serving(create_app(platform), sockets / "api.sock"))
         await stack.enter_async_context(serving(door, sockets / "door.sock"))
@@ -76,6 +74,9 @@ async def running(settings: Settings, say: Say) -> AsyncGenerator[Running]:
                 notebook_domain=settings.notebook_domain,
             )
         )
+        # Last: whoever is told the password has a platform to use it on, and a failed start has given none away.
+        password = settings.admin_password or secrets.token_urlsafe(12)
+        is_new = await platform.set_up(settings.admin_username, password)
         yield Running(
             address=settings.address,
             username=settings.admin_username,
@@ -91,7 +92,7 @@ async def open_door(platform: Platform) -> Door:
     """Make the door, once it knows whom to let in."""
     settings = platform.settings
     admissions = Admissions(platform.log)
-    platform.start("door", Evictions(admissions, platform.keys).run())
+    platform.start("door", Evictions(admissions, platform.keys).run)
     await admissions.ready.wait()
     return Door(
         platform.identity,

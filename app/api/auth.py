@@ -159,9 +159,13 @@ class Asker:
         """On whose word commands are given."""
         return self.principal.caller
 
+    async def tell(self, command: Command) -> Receipt:
+        """Have a command carried out, whether reads know of it yet or not; raises its `Refusal`."""
+        return await self._dispatch(command, self.context)
+
     async def ask(self, command: Command) -> Receipt:
         """Have a command carried out, and reads know of it; raises its `Refusal`, or `NotYetReadable`."""
-        receipt = await self._dispatch(command, self.context)
+        receipt = await self.tell(command)
         if not receipt.seen:
             raise NotYetReadable(receipt.position)
         return receipt

@@ -4,10 +4,11 @@ import base64
 import hashlib
 from html import escape
 from typing import Annotated, Any
-from urllib.parse import parse_qs, quote
+from urllib.parse import quote
 
 from litestar import MediaType, Request, Response, Router, get, post
 from litestar.di import NamedDependency
+from litestar.exceptions import ClientException
 from litestar.params import QueryParameter
 from litestar.response import Redirect
 
@@ -16,7 +17,7 @@ from app.api.auth import FORM, GUESTS
 from app.api.session import LogIn, open_session, session_cookie
 from app.dispatch import Context, Dispatch
 from app.domain.errors import Refusal
-from app.html import is_local_path, page, policy
+from app.html import form_of, is_local_path, page, policy
 from app.identity import Identity, Principal
 from app.settings import Settings
 
@@ -50,14 +51,17 @@ async def sign_in(
     context: NamedDependency[Context],
 ) -> Response[Any]:
     """Open a session, and go on to where the visitor was going: a path of this origin, or the home page."""
-    fields = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10)
-    given = {name: fields.get(name, [""])[0] for name in ("username", "password", "next")}
     try:
-        login = LogIn(given["username"][:64], given["password"][:1024])
+        given = form_of(await request.body())
+    except ValueError:
+        raise ClientException("This form has too many fields.") from None
+    there = given.get("next", "/")
+    try:
+        login = LogIn(given.get("username", "")[:64], given.get("password", "")[:1024])
         secret, _ = await open_session(request, login, identity, dispatch, context)
     except Refusal as refusal:
-        return _sign_in(given["next"], refusal.title(), refusal.status)
-    there = given["next"] if is_local_path(given["next"]) else "/"
+        return _sign_in(there, refusal.title(), refusal.status)
+    there = there if is_local_path(there) else "/"
     return Redirect(there, status_code=303, cookies=[session_cookie(secret)])
 
 
@@ -85,7 +89,8 @@ async def open_notebook(
         f'<input type="hidden" name="next" value="{escape(there)}">'
         f"<button>Open {escape(notebook)}</button></form><script>{_GO_ON}</script>"
     )
-    return _html(f"Opening {notebook}", form, policy(origin, _HASH))
+    # The notebook's door asks for our origin, so that no other page can sign somebody in as somebody else there.
+    return _html(f"Opening {notebook}", form, policy(origin, _HASH), referrer="strict-origin")
 
 
 def _sign_in(there: str, problem: str = "", status: int = 200) -> Response[bytes]:
@@ -101,8 +106,8 @@ def _sign_in(there: str, problem: str = "", status: int = 200) -> Response[bytes
     return _html("Sign in", form, status=status)
 
 
-def _html(title: str, body: str, csp: str = "", status: int = 200) -> Response[bytes]:
-    headers = {"Content-Security-Policy": csp or policy("'self'"), "Referrer-Policy": "same-origin"}
+def _html(title: str, body: str, csp: str = "", status: int = 200, referrer: str = "same-origin") -> Response[bytes]:
+    headers = {"Content-Security-Policy": csp or policy("'self'"), "Referrer-Policy": referrer}
     return Response(page(title, body), media_type=MediaType.HTML, status_code=status, headers=headers)
 
 

@@ -18,12 +18,22 @@ from app.api.answers import at, found
 from app.api.auth import GUESTS, Asker
 from app.api.pages import After, Limit, Page, page_of
 from app.api.problems import NOTHING, PENDING, POSITION, problems
+from app.dispatch import Receipt
 from app.domain.command import Caller
+from app.domain.groups import MembersOnly
 from app.domain.names import NotebookName, Title
-from app.domain.notebooks import CreateNotebook, DeleteNotebook, NoSuchNotebook, StartNotebook, StopNotebook
+from app.domain.notebooks import (
+    CreateNotebook,
+    DeleteNotebook,
+    NoSuchNotebook,
+    NotebookCommand,
+    StartNotebook,
+    StopNotebook,
+)
 from app.domain.projects import NoSuchProject, ProjectName
 from app.domain.runs import FailureReason, RunId, Status
 from app.identifiers import new_id
+from app.projections.groups import Groups
 from app.projections.notebooks import NotebookPage, Notebooks
 from app.projections.projector import Projector
 from app.projections.projects import Projects
@@ -83,7 +93,12 @@ async def create_notebook(
     command = CreateNotebook(
         by=asker.caller, notebook=data.slug, project=data.project, group=project.group, title=data.title
     )
-    receipt = await asker.ask(command)
+    try:
+        receipt = await asker.ask(command)
+    except MembersOnly:
+        if not await projects.visible_to(asker.caller, slug=data.project):
+            raise NoSuchProject from None
+        raise
     return at(receipt, _view(await found(notebooks.row_of(data.slug), NoSuchNotebook), settings))
 
 
@@ -105,11 +120,13 @@ async def list_notebooks(
 async def show_notebook(
     notebook: NotebookInPath,
     notebooks: NamedDependency[Notebooks],
+    groups: NamedDependency[Groups],
     settings: NamedDependency[Settings],
     viewer: NamedDependency[Caller | None],
 ) -> NotebookView:
     """Show a notebook; one that you may not see is not found."""
-    return _view(await _visible(notebooks, viewer, notebook), settings)
+    row = await _visible(notebooks, viewer, notebook)
+    return _view(row, settings, with_log=await groups.is_open_to(viewer, row.group))
 
 
 @delete("/notebooks/{notebook:str}", status_code=204, responses=problems(403, 404) | {204: NOTHING})
@@ -121,7 +138,7 @@ async def delete_notebook(
     """Delete a notebook, running or not. Its volume is kept until an administrator purges it."""
     row = await found(notebooks.row_of(notebook), NoSuchNotebook)
     command = DeleteNotebook(by=asker.caller, notebook=notebook, group=row.group)
-    return at(await asker.ask(command), None, 204)
+    return at(await _ask(asker, command, notebooks), None, 204)
 
 
 @post(
@@ -139,7 +156,7 @@ async def start_notebook(
     """Have it run. Answers at once; `GET …/progress` tells how it goes on. Starting what runs changes nothing."""
     row = await found(notebooks.row_of(notebook), NoSuchNotebook)
     command = StartNotebook(by=asker.caller, notebook=notebook, group=row.group, run=new_id("run"))
-    receipt = await asker.ask(command)
+    receipt = await _ask(asker, command, notebooks)
     return at(receipt, _view(await found(notebooks.row_of(notebook), NoSuchNotebook), settings), 202)
 
 
@@ -158,7 +175,7 @@ async def stop_notebook(
     """Have its run end. Its files are kept. Stopping what does not run changes nothing."""
     row = await found(notebooks.row_of(notebook), NoSuchNotebook)
     command = StopNotebook(by=asker.caller, notebook=notebook, group=row.group)
-    receipt = await asker.ask(command)
+    receipt = await _ask(asker, command, notebooks)
     return at(receipt, _view(await found(notebooks.row_of(notebook), NoSuchNotebook), settings), 202)
 
 
@@ -170,18 +187,20 @@ async def stop_notebook(
 async def show_progress(
     notebook: NotebookInPath,
     notebooks: NamedDependency[Notebooks],
+    groups: NamedDependency[Groups],
     projector: NamedDependency[Projector],
     settings: NamedDependency[Settings],
     viewer: NamedDependency[Caller | None],
 ) -> ServerSentEvent:
     """Stream the notebook at once and at each change (server-sent events), until it is ready, stopped or failed."""
     first = await _visible(notebooks, viewer, notebook)
+    with_log = await groups.is_open_to(viewer, first.group)
 
     async def events() -> AsyncGenerator[ServerSentEventMessage]:
         row: NotebookPage | None = first
         with projector.watch(f"notebook:{notebook}") as changed:
             while row is not None:
-                view = msgspec.json.encode(_view(row, settings)).decode()
+                view = msgspec.json.encode(_view(row, settings, with_log=with_log)).decode()
                 yield ServerSentEventMessage(data=view, event="progress", id=str(row.position))
                 if row.status in SETTLED:
                     return
@@ -196,6 +215,15 @@ async def show_progress(
     return ServerSentEvent(events(), headers={"Cache-Control": "no-store"})
 
 
+async def _ask(asker: Asker, command: NotebookCommand, notebooks: Notebooks) -> Receipt:
+    """Have it done; who may not even know of the notebook is told that there is none (the log knows better)."""
+    try:
+        return await asker.ask(command)
+    except MembersOnly:
+        await _visible(notebooks, asker.caller, command.notebook)
+        raise
+
+
 async def _visible(notebooks: Notebooks, viewer: Caller | None, notebook: NotebookName) -> NotebookPage:
     rows = await notebooks.visible_to(viewer, slug=notebook)
     if not rows:
@@ -203,7 +231,8 @@ async def _visible(notebooks: Notebooks, viewer: Caller | None, notebook: Notebo
     return rows[0]
 
 
-def _view(row: NotebookPage, settings: Settings) -> NotebookView:
+def _view(row: NotebookPage, settings: Settings, *, with_log: bool = False) -> NotebookView:
+    """Show a row; what its container wrote last is for members, where they ask for one notebook."""
     return NotebookView(
         slug=row.slug,
         project=row.project,
@@ -213,7 +242,7 @@ def _view(row: NotebookPage, settings: Settings) -> NotebookView:
         run=row.run,
         reason=row.reason,
         exit_code=row.exit_code,
-        log=row.log,
+        log=row.log if with_log else None,
         created_at=row.created_at,
         status_at=row.status_at,
     )

@@ -59,7 +59,7 @@ async def issue_token(
         scopes=tuple(dict.fromkeys(data.scopes)),
         expires=now + timedelta(days=data.days),
     )
-    receipt = await asker.ask(command)
+    receipt = await asker.tell(command)
     # The fact first: a token that is in the log and has no secret opens nothing; one that only has a secret would.
     secret, _ = await identity.open(asker.principal.user, "token", command.token, command.scopes, command.expires)
     return at(receipt, TokenView(command.token, data.title, command.scopes, command.expires, now, secret))
@@ -80,7 +80,7 @@ async def revoke_token(
     asker: NamedDependency[Asker],
 ) -> None:
     """End one of your tokens, at once and everywhere."""
-    await asker.ask(RevokeToken(by=asker.caller, token=token))
+    await asker.tell(RevokeToken(by=asker.caller, token=token))
     await identity.end(token)
 
 

@@ -12,6 +12,7 @@ from app.api.answers import at, found
 from app.api.auth import SCOPE, Asker
 from app.api.pages import After, Limit, Page, page_of
 from app.api.problems import PENDING, POSITION, problems
+from app.dispatch import LogCannotBeWritten
 from app.domain.errors import Refusal
 from app.domain.names import Personal, UserId
 from app.domain.tokens import Scope
@@ -63,6 +64,8 @@ async def create_user(
     )
     try:
         receipt = await asker.ask(command)
+    except LogCannotBeWritten:
+        raise  # it may be made after all, and is then entered with this password
     except Refusal:
         await identity.forget_password(user)
         raise

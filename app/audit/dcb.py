@@ -169,7 +169,7 @@ def _carried(data: bytes) -> bytes:
     except (msgspec.DecodeError, UnicodeDecodeError):
         value = None
     is_canonical = isinstance(value, dict) and "base64" not in value and _canonical(value) == data
-    return data if is_canonical else _canonical({"base64": base64.b64encode(data).decode()})
+    return data if is_canonical and b"u0000" not in data else _canonical({"base64": base64.b64encode(data).decode()})
 
 
 def _sequenced(record: Record) -> DCBSequencedEvent:

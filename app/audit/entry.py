@@ -18,6 +18,8 @@ MAX_ENTRY = 65_535
 """Bytes of one entry: what a tile of the transparency log (C2SP tlog-tiles) can hold as one leaf."""
 
 _TAG = re.compile(r"[A-Za-z0-9_.:@/+=-]{1,200}")
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""The escape for it in JSON, and not a backslash followed by the same letters."""
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 Outcome = Literal["success", "refused", "failed"]
@@ -116,6 +118,8 @@ def encode(entry: Entry) -> bytes:
     octets = _encode(entry)
     if len(octets) > MAX_ENTRY:
         raise ValueError(f"An entry has at most {MAX_ENTRY} bytes; this {entry.type} has {len(octets)}.")
+    if _NUL.search(octets):
+        raise ValueError(f"An entry has no NUL, which PostgreSQL's text cannot hold; this {entry.type} has one.")
     if bad := [tag for tag in entry.tags if not _TAG.fullmatch(tag)]:
         raise ValueError(f"A tag has 1 to 200 letters, digits or any of _.:@/+=-; this is none: {bad[0][:80]!r}")
     return octets
@@ -127,6 +131,16 @@ def leaf_hash(octets: bytes) -> bytes:
 
 
 _decode_entry = msgspec.json.Decoder(Entry).decode
+
+
+def readable(records: Sequence[Record]) -> tuple[Sequence[Record], UnreadableEntry | None]:
+    """Split off, from the first that cannot be read on; give what stands before it, and why it cannot."""
+    for index, record in enumerate(records):
+        try:
+            _ = record.event
+        except UnreadableEntry as error:
+            return records[:index], error
+    return records, None
 
 
 @cache

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psycopg
 import structlog
@@ -22,6 +22,15 @@ from app.domain.model import Selection
 
 POLL = 1.0
 """Seconds after which a lost notification does no more harm."""
+
+CONNECTION: dict[str, Any] = {
+    "application_name": "sophon",
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
+"""A server that does not answer is one that is away."""
 
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _log = structlog.get_logger(__name__)
@@ -70,15 +79,23 @@ class Log:
     async def open(cls, dsn: str, connections: int = 8) -> AsyncGenerator[Self]:
         """Create the tables where they are missing, and follow from the end of what is there."""
         await create_schema(dsn)
-        async with AsyncConnectionPool(
+        log: Self
+
+        async def check(connection: AsyncConnection) -> None:
+            if not log.is_reachable:  # it was away: what the pool still holds may be dead
+                await AsyncConnectionPool.check_connection(connection)
+
+        pool = AsyncConnectionPool(
             dsn,
             connection_class=AsyncConnection,
-            kwargs={"autocommit": True, "application_name": "sophon"},
+            kwargs={"autocommit": True, **CONNECTION},
             min_size=1,
             max_size=connections,
             open=False,
-        ) as pool:
-            log = cls(dsn, pool)
+            check=check,
+        )
+        log = cls(dsn, pool)
+        async with pool:
             await log._begin()
             listening = asyncio.create_task(log._listen(), name="listen")
             try:
@@ -145,20 +162,22 @@ class Log:
                 await asyncio.sleep(POLL / 4)
 
     async def _connect(self) -> AsyncConnection:
-        return await AsyncConnection.connect(self._dsn, autocommit=True, application_name="sophon")
+        return await AsyncConnection.connect(self._dsn, autocommit=True, **CONNECTION)
 
     async def _listen(self) -> None:
         while True:
             try:
                 async with await self._connect() as connection:
                     await connection.execute("LISTEN sophon_entries")
+                    if not self.is_reachable:
+                        # Its old connections are no good any more. Shielded: the check would swallow a cancellation.
+                        await asyncio.shield(asyncio.ensure_future(self.pool.check()))
                     self.is_reachable = True
-                    await self.pool.check()  # after a restart of the database, its old connections are no good
                     while True:
                         await self._feed.catch_up()
                         async for _ in connection.notifies(timeout=POLL, stop_after=1):
                             pass
-            except psycopg.OperationalError as error:
+            except Exception as error:  # whatever it is: nobody would follow the log any more
                 self.is_reachable = False
                 _log.warning("log.away", error=str(error).strip())
                 await asyncio.sleep(POLL / 4)

@@ -76,5 +76,9 @@ class Vault:
 
     async def drop(self, id_: str) -> None:
         """Delete the keys of a session or token: its secret opens nothing any more."""
+        await self.drop_all([id_])
+
+    async def drop_all(self, ids: list[str]) -> None:
+        """Delete the keys of sessions or tokens."""
         async with self._pool.connection() as connection:
-            await connection.execute("DELETE FROM vault.keys WHERE id = %s", (id_,))
+            await connection.execute("DELETE FROM vault.keys WHERE id = ANY(%s)", (ids,))

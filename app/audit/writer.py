@@ -22,6 +22,8 @@ from app.audit.recent import Condition, Recent
 
 BATCH = 512
 READ_ON = 1_000
+ANSWER_WITHIN = 10.0
+"""Seconds after which a database that says nothing counts as away."""
 PATIENCE = 15.0
 """Seconds for which an append waits for a database that is away."""
 
@@ -39,13 +41,12 @@ class LogUnavailable(Exception):
 class Append:
     """What one caller waits for."""
 
-    __slots__ = ("condition", "done", "drafts", "ids", "old_checked")
+    __slots__ = ("checked_to", "condition", "done", "drafts")
 
     def __init__(self, drafts: Sequence[Draft], condition: Condition | None) -> None:
         self.drafts = drafts
         self.condition = condition
-        self.ids = [draft.id for draft in drafts]
-        self.old_checked = False
+        self.checked_to = 0
         self.done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def fail(self, error: Exception) -> None:
@@ -57,6 +58,9 @@ class Append:
         """Tell the caller where its last entry stands, unless it has gone."""
         if not self.done.done():
             self.done.set_result(position)
+
+
+Accepted = tuple[Append, list[Record]]
 
 
 class Writer:
@@ -74,6 +78,8 @@ class Writer:
 
     async def append(self, drafts: Sequence[Draft], condition: Condition | None) -> int:
         """Append all or nothing; return the last one's position. Raises `ConditionViolated` or `LogUnavailable`."""
+        if not drafts:
+            raise ValueError("There has to be at least one entry to append.")
         append = Append(drafts, condition)
         self._waiting.append(append)
         if self._task is None:
@@ -102,32 +108,52 @@ class Writer:
         give_up = time.monotonic() + PATIENCE
         while batch := [append for append in batch if not append.done.done()]:
             try:
-                await self._try_to_commit(batch)
-            except psycopg.OperationalError as error:
+                async with asyncio.timeout(ANSWER_WITHIN):
+                    await self._try_to_commit(batch)
+            except (psycopg.OperationalError, TimeoutError) as error:
                 await self._disconnect()
                 if time.monotonic() > give_up:
                     _fail_all(batch, LogUnavailable(str(error).strip()))
                 await asyncio.sleep(0.05)
             except Exception as error:
                 await self._disconnect()
-                _fail_all(batch, error)
+                await self._find_the_bad_one(batch, error)
+
+    async def _find_the_bad_one(self, batch: list[Append], error: Exception) -> None:
+        """The database refuses something in the batch: try one by one, so that it is refused alone."""
+        if len(batch) == 1:
+            batch[0].fail(error)
+        for append in batch:
+            await self._commit([append])
 
     async def _try_to_commit(self, batch: list[Append]) -> None:
         if self._connection is None:
             self._connection = await self._connect()
             await self._read_on(self._connection, batch)
+        connection = self._connection
         for append in batch:
-            await self._check_old(self._connection, append)
+            await self._check_old(connection, append)
+        if (accepted := await self._insert_all(connection, batch)) is None:
+            # Somebody else has appended. Under the lock nobody can, so that two who never pause both get on.
+            async with connection.transaction():
+                await connection.execute("SELECT pg_advisory_xact_lock(7305796)")
+                await self._read_on(connection, batch)
+                accepted = await self._insert_all(connection, batch)
+        self._settle(accepted or [])
+
+    async def _insert_all(self, connection: AsyncConnection, batch: list[Append]) -> list[Accepted] | None:
+        """Decide on each, and insert what was accepted; none if the log does not end where we believe."""
         accepted = [(append, records) for append in batch if (records := self._decide(append))]
-        if not accepted:
-            return
-        batch_records = [record for _, records in accepted for record in records]
-        if await _insert(self._connection, self._head, batch_records) != self._head:
-            await self._read_on(self._connection, batch)
-            return
+        inserted = [record for _, records in accepted for record in records]
+        if inserted and await _insert(connection, self._head, inserted) != self._head:
+            return None
+        return accepted
+
+    def _settle(self, accepted: list[Accepted]) -> None:
+        """Take in what is committed, and tell those who wait for it."""
         self._head = self._recent.head
         self._recent.trim()
-        self._feed.offer(batch_records)
+        self._feed.offer([record for _, records in accepted for record in records])
         for append, records in accepted:
             append.succeed(records[-1].position)
 
@@ -157,21 +183,24 @@ class Writer:
     async def _check_old(self, connection: AsyncConnection, append: Append) -> None:
         """Ask the database about the part of a condition that lies before what is kept in memory; it cannot change."""
         condition, floor = append.condition, self._recent.floor
-        if condition is None or append.old_checked or condition.after >= floor or append.done.done():
+        if condition is None or append.done.done():
+            return
+        after = max(condition.after, append.checked_to)
+        if after >= floor:
             return
         where, values = matching(condition.selections)
         query = SQL("SELECT EXISTS (SELECT FROM audit.entries WHERE position > %s AND position <= %s AND {})").format(
             where
         )
-        cursor = await connection.execute(query, (condition.after, floor, *values))
-        append.old_checked = True
+        cursor = await connection.execute(query, (after, floor, *values))
+        append.checked_to = floor
         if one(await cursor.fetchone()):
             append.fail(ConditionViolated())
 
     async def _read_on(self, connection: AsyncConnection, batch: list[Append]) -> None:
         """Take in what was appended since: by others, or by ourselves in a commit whose answer was lost."""
         self._recent.forget_after(self._head)
-        owners = {id_: append for append in batch for id_ in append.ids}
+        owners = {append.drafts[-1].id: append for append in batch}
         while records := await read_page(connection, self._head, READ_ON):
             for record in records:
                 self._recent.add(record.entry.type, record.entry.tags)

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from psycopg.sql import SQL
 
 from app.audit.entry import Record
+from app.domain.command import Caller
 from app.domain.groups import GroupCreated, GroupName, MemberAdded, MemberRemoved, Membership
 from app.domain.names import Title, UserId
 from app.projections.read_model import ReadModel
@@ -42,6 +43,13 @@ class Groups(ReadModel[GroupPage]):
             case MemberRemoved(user=left):
                 members = row and {user: role for user, role in row.members.items() if user != left}
                 return row and replace(row, members=members, position=record.position)
+
+    async def is_open_to(self, viewer: Caller | None, group: GroupName) -> bool:
+        """Whether a viewer belongs to a group, or administers all of them."""
+        if viewer is None or viewer.administering:
+            return viewer is not None
+        where = SQL("slug = %(group)s AND members ? %(member)s")
+        return bool(await self.select(where, {"group": group, "member": viewer.user}))
 
     async def listed(self, limit: int, after: str | None, member: UserId | None = None) -> list[GroupPage]:
         """List groups by their slug; with a member, only those that the user belongs to."""

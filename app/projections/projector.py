@@ -9,7 +9,7 @@ import psycopg
 import structlog
 from psycopg import AsyncConnection
 
-from app.audit.entry import Record
+from app.audit.entry import Record, readable
 from app.audit.log import Log
 from app.projections.generation import LOCK, Generation
 from app.projections.rebuild import rebuild
@@ -86,13 +86,18 @@ class Projector:
         return position
 
     async def _follow(self, after: int) -> None:
-        async for records in self._log.follow(after):
+        async for page in self._log.follow(after):
+            records, unreadable = readable(page)
+            if not records and unreadable:
+                raise unreadable
             async with self._log.pool.connection() as connection, connection.transaction():
                 if not await self._apply(connection, records):
                     return
             self._announce(records[-1].position, records)
+            if unreadable:
+                raise unreadable
 
-    async def _apply(self, connection: AsyncConnection, records: list[Record]) -> bool:
+    async def _apply(self, connection: AsyncConnection, records: Sequence[Record]) -> bool:
         """Apply what the bookmark says is missing; false if the page does not follow on the bookmark."""
         await connection.execute("SET LOCAL synchronous_commit = off")
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from psycopg import AsyncConnection
 from psycopg.sql import SQL, Identifier
 
+from app.audit.entry import readable
 from app.audit.log import Log
 from app.projections.generation import LOCK, Generation
 from app.projections.read_model import LIVE
@@ -21,7 +22,10 @@ Progress = Callable[[int, int], None]
 
 
 async def rebuild(log: Log, progress: Progress = lambda position, head: None) -> int:
-    """Rebuild every read model; return the position at which the new generation went live."""
+    """Rebuild every read model; return the position at which the new generation went live.
+
+    That is the log's head, or stands before an entry that cannot be read: what follows it is not applied.
+    """
     async with log.pool.connection() as guard:
         await guard.execute("SELECT pg_advisory_lock(%s)", (ONE_AT_A_TIME,))
         try:
@@ -45,12 +49,13 @@ async def _catch_up(
 ) -> int:
     while True:
         page = await log.read(after=position, limit=PAGE)
-        if not page.records:
+        records, _ = readable(page.records)
+        if not records:
             return position
         async with connection.transaction():
             await connection.execute("SET LOCAL synchronous_commit = off")
-            await generation.apply(connection, page.records)
-        position = page.records[-1].position
+            await generation.apply(connection, records)
+        position = records[-1].position
         progress(position, page.head)
 
 

@@ -1,7 +1,7 @@
 """Admissions: who may enter which notebook, and where it answers. In memory, folded from the log as it grows."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator
 
 from msgspec import Struct
 
@@ -16,6 +16,7 @@ from app.domain.runs import RunId, Status, Upstream
 
 PAGE = 5_000
 GROUP_EVENTS = (GroupCreated, MemberAdded, MemberRemoved)
+_TYPES = frozenset(event.__name__ for event in (*NOTEBOOK_EVENTS, *GROUP_EVENTS))
 
 
 class Unknown(Struct, frozen=True):
@@ -61,9 +62,12 @@ class Admissions:
             page = await self._log.read(selection, self._position, PAGE)
         self._position = max(self._position, page.head)
         self.ready.set()
-        async for records in self._log.follow(self._position):
-            self.apply(records)
-            yield records
+        try:
+            async for records in self._log.follow(self._position):
+                self.apply(records)
+                yield records
+        finally:
+            self.ready.clear()  # what is not followed may have changed, and opens nothing
 
     def apply(self, records: list[Record]) -> None:
         """Take in what happened."""
@@ -75,17 +79,13 @@ class Admissions:
         """Whether a user belongs to a group now."""
         return user in self._members.get(group, ())
 
-    def ready_in(self, groups: Collection[GroupName]) -> list[Admitted]:
-        """Give the runs that can be entered in some groups."""
+    def ready_runs(self, group: GroupName | None = None) -> list[Admitted]:
+        """Give the runs that can be entered, of one group or of all."""
         return [
             Admitted(one.upstream, one.run)
             for one in self._notebooks.values()
-            if one.exists and one.group in groups and one.status == "ready" and one.upstream and one.run
+            if one.exists and group in (None, one.group) and one.status == "ready" and one.upstream and one.run
         ]
-
-    def groups_of(self, user: UserId) -> list[GroupName]:
-        """Name the groups that a user belongs to now."""
-        return [group for group, members in self._members.items() if user in members]
 
     def ask(self, notebook: NotebookName, caller: Caller) -> Unknown | NotAMember | NotReady | Admitted:
         """Tell whether somebody may enter a notebook, and where it is."""
@@ -99,7 +99,7 @@ class Admissions:
         return Admitted(found.upstream, found.run)
 
     def _apply(self, record: Record) -> None:
-        if not isinstance(record.event, (*NOTEBOOK_EVENTS, *GROUP_EVENTS)):
+        if record.entry.type not in _TYPES or not isinstance(record.event, (*NOTEBOOK_EVENTS, *GROUP_EVENTS)):
             return
         match record.event:
             case GroupCreated(group=group, owner=user) | MemberAdded(group=group, user=user):

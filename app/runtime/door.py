@@ -6,9 +6,10 @@ reaches: `GET /authorise` about a client's request, and a client's own requests 
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from html import escape
-from typing import Any
-from urllib.parse import parse_qs, quote
+from typing import Any, Literal
+from urllib.parse import quote
 
+import structlog
 from msgspec import Struct
 
 from app.dispatch import Actor, Context, Dispatch
@@ -17,11 +18,13 @@ from app.domain.errors import Refusal
 from app.domain.names import NotebookName
 from app.domain.notebooks import NotebookEntered, StartNotebook
 from app.domain.tokens import Scope
-from app.html import is_local_path, page, policy
+from app.html import form_of, is_local_path, page, policy
 from app.identifiers import new_id
 from app.identity import Identity
 from app.keys import Keys
 from app.runtime.admissions import Admissions, Admitted, NotAMember, NotReady, Unknown
+
+_log = structlog.get_logger(__name__)
 
 Headers = dict[bytes, bytes]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -31,6 +34,10 @@ COOKIE = "__Host-sophon-pass"
 ENTER, START = "/.sophon/enter", "/.sophon/start"
 LARGEST_FORM = 4_096
 REMEMBERED = 20_000
+
+
+class NotKnown(Exception):
+    """The log is not followed just now, so who may enter is not known."""
 
 
 class Visitor(Struct, frozen=True):
@@ -68,22 +75,34 @@ class Door:
         self._scheme = platform.partition("://")[0].encode()
         self._visitors: dict[tuple[bytes, NotebookName], tuple[int, Visitor]] = {}
         self._tokens: dict[str, bytes] = {}
+        self._entered: set[tuple[str, str]] = set()
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request of the proxy's."""
         if scope["type"] != "http":
             return
         headers: Headers = dict(scope["headers"])
-        notebook = self._notebook(headers)
-        if scope["path"] == "/authorise":
-            answer = await self._authorise(headers, notebook)
-            if isinstance(answer, list):
-                await send({"type": "http.response.start", "status": 200, "headers": answer})
-                await send({"type": "http.response.body", "body": b""})
-                return
+        try:
+            answer = await self._answer(scope, headers, receive)
+        except Exception:
+            # Nobody is let in on a guess: whatever is away here, the answer is not now.
+            _log.exception("door.failed", path=scope["path"])
+            answer = Answer(503, "Not just now", "<p>Try again in a moment.</p>", ((b"retry-after", b"2"),))
+        if isinstance(answer, list):
+            await send({"type": "http.response.start", "status": 200, "headers": answer})
+            await send({"type": "http.response.body", "body": b""})
         else:
-            answer = await self._own(scope["path"], scope["method"], headers, notebook, receive)
-        await self._tell(answer, headers, notebook, send)
+            await self._tell(answer, send)
+
+    async def _answer(
+        self, scope: MutableMapping[str, Any], headers: Headers, receive: Receive
+    ) -> list[tuple[bytes, bytes]] | Answer:
+        notebook = self._notebook(headers)
+        if not self._admissions.ready.is_set():
+            raise NotKnown
+        if scope["path"] == "/authorise":
+            return await self._authorise(headers, notebook)
+        return await self._own(scope["path"], scope["method"], headers, notebook, receive)
 
     def _notebook(self, headers: Headers) -> NotebookName:
         host = headers.get(b"host", b"").partition(b":")[0].lower()
@@ -97,6 +116,8 @@ class Door:
             return Answer(403, "Not from there", "<p>This request comes from a page of another origin.</p>")
         match self._admissions.ask(notebook, visitor.caller):
             case Admitted(upstream, run):
+                if visitor.via == b"token" and (visitor.key, run) not in self._entered:
+                    await self._record_entry(visitor, notebook, run)
                 return [
                     (b"x-sophon-upstream", upstream.encode()),
                     (b"x-sophon-token", self._token(run)),
@@ -106,10 +127,23 @@ class Door:
                 ]
             case Unknown():
                 return _unknown(notebook)
-            case NotAMember(group):
-                return _not_a_member(notebook, group)
+            case NotAMember():
+                return _not_a_member(notebook)
             case NotReady(status=status):
                 return _not_ready(notebook, status)
+
+    async def _record_entry(self, visitor: Visitor, notebook: NotebookName, run: str) -> None:
+        """Record that a token entered a run for the first time; a session's entry is its ticket's."""
+        if len(self._entered) > REMEMBERED:
+            self._entered.clear()
+        self._entered.add((visitor.key, run))
+        entered = NotebookEntered(
+            notebook=notebook,
+            user=visitor.caller.user,
+            session=visitor.key,
+            administering=visitor.caller.administering,
+        )
+        await self._dispatch.record(entered, _context(visitor.caller.user, "token"))
 
     async def _visitor(self, headers: Headers, notebook: NotebookName) -> Visitor | None:
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
@@ -158,10 +192,13 @@ class Door:
         form = await _form(receive)
         if form is None:
             return Answer(413, "Too much", "<p>This form is too long.</p>")
-        return await (self._enter(form, notebook) if path == ENTER else self._start(headers, notebook))
+        return await (self._enter(headers, form, notebook) if path == ENTER else self._start(headers, notebook))
 
-    async def _enter(self, form: dict[str, str], notebook: NotebookName) -> Answer:
+    async def _enter(self, headers: Headers, form: dict[str, str], notebook: NotebookName) -> Answer:
         """Change a ticket, from the platform, into a pass: a cookie of this origin alone."""
+        if headers.get(b"origin") != self._platform.encode():
+            # Another page could bring its own user's ticket, and have its visitor work under that name.
+            return Answer(403, "Not from there", "<p>The way into a notebook is from the platform.</p>")
         ticket = await self._identity.spend_ticket(form.get("ticket", ""), notebook)
         if ticket is None or not await self._identity.is_open(ticket.session):
             again = f'<p><a href="{self._platform}/open/{escape(notebook)}">Open it again</a> from the platform.</p>'
@@ -169,8 +206,8 @@ class Door:
         match self._admissions.ask(notebook, ticket.caller):
             case Unknown():
                 return _unknown(notebook)
-            case NotAMember(group):
-                return _not_a_member(notebook, group)
+            case NotAMember():
+                return _not_a_member(notebook)
             case NotReady() | Admitted():
                 pass
         entered = NotebookEntered(
@@ -190,7 +227,7 @@ class Door:
         visitor = await self._visitor(headers, notebook)
         if visitor is None:
             return self._to_sign_in(headers, notebook)
-        if headers.get(b"origin") != self._own_origin(headers):
+        if visitor.via != b"session" or headers.get(b"origin") != self._own_origin(headers):
             return Answer(403, "Not from there", "<p>This request comes from a page of another origin.</p>")
         match self._admissions.ask(notebook, visitor.caller):
             case NotReady(group=group):
@@ -203,7 +240,7 @@ class Door:
                 pass
         return Answer(303, "It starts", "", ((b"location", b"/"),))
 
-    async def _tell(self, answer: Answer, headers: Headers, notebook: NotebookName, send: Send) -> None:
+    async def _tell(self, answer: Answer, send: Send) -> None:
         refresh = f'<meta http-equiv="refresh" content="{answer.refresh}">\n' if answer.refresh else ""
         body = page(answer.title, answer.body, refresh) if answer.body else b""
         sent = [
@@ -220,8 +257,8 @@ class Door:
         await send({"type": "http.response.body", "body": body})
 
 
-def _context(user: str) -> Context:
-    return Context(actor=Actor(kind="user", id=user, via="session"))
+def _context(user: str, via: Literal["session", "token"] = "session") -> Context:
+    return Context(actor=Actor(kind="user", id=user, via=via))
 
 
 def _cookie(headers: Headers) -> bytes:
@@ -273,18 +310,20 @@ async def _form(receive: Receive) -> dict[str, str] | None:
             return None
         if not message.get("more_body"):
             break
-    fields = parse_qs(body.decode("ascii", "replace"), max_num_fields=10)
-    return {name: values[0] for name, values in fields.items()}
+    try:
+        return form_of(body)
+    except ValueError:
+        return None
 
 
 def _unknown(notebook: NotebookName) -> Answer:
     return Answer(404, "There is no such notebook", f"<p>No notebook is called <b>{escape(notebook)}</b>.</p>")
 
 
-def _not_a_member(notebook: NotebookName, group: str) -> Answer:
+def _not_a_member(notebook: NotebookName) -> Answer:
     why = (
-        f"<p><b>{escape(notebook)}</b> belongs to the group <b>{escape(group)}</b>, and you are no member of it.</p>"
-        "<p>Ask one of its owners to let you in.</p>"
+        f"<p><b>{escape(notebook)}</b> belongs to a group, and you are no member of it.</p>"
+        "<p>Ask one of the group's owners to let you in.</p>"
     )
     return Answer(403, "You may not enter this notebook", why)
 

@@ -5,7 +5,6 @@ it opened are told to close that user's sockets; whoever may still come in conne
 """
 
 import asyncio
-from collections.abc import Collection
 
 import structlog
 
@@ -18,6 +17,9 @@ from app.keys import Keys
 from app.runtime.admissions import Admissions, Admitted
 from app.runtime.asking import PROBLEMS, asking
 
+AGAIN_AFTER = (0.0, 1.0, 3.0)
+"""Seconds."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -27,6 +29,7 @@ class Evictions:
     def __init__(self, admissions: Admissions, keys: Keys) -> None:
         self._admissions = admissions
         self._keys = keys
+        self._at_once = asyncio.Semaphore(16)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -40,24 +43,28 @@ class Evictions:
             return
         match record.event:
             case MemberRemoved(user=user, group=group):
-                self._evict(user, [group])
+                self._evict(user, group)
             case LoggedOut(user=user) | TokenRevoked(user=user):
-                self._evict(user, self._admissions.groups_of(user))
+                self._evict(user)
             case _:
                 pass
 
-    def _evict(self, user: UserId, groups: Collection[GroupName]) -> None:
-        for run in self._admissions.ready_in(groups):
+    def _evict(self, user: UserId, group: GroupName | None = None) -> None:
+        for run in self._admissions.ready_runs(group):
             task = asyncio.create_task(self._tell(run, user), name=f"evict {user}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _tell(self, run: Admitted, user: UserId) -> None:
-        try:
-            async with (
-                asking(run.upstream, self._keys.run_token(run.run)) as session,
-                session.post("/sophon/evict", params={"user": user}) as answer,
-            ):
-                answer.raise_for_status()
-        except PROBLEMS as error:
-            _log.warning("eviction.failed", run=run.run, user=user, error=repr(error))
+        """Tell it now, and again: it may be busy, or about to take in a socket that was let in a moment ago."""
+        for pause in AGAIN_AFTER:
+            await asyncio.sleep(pause)
+            try:
+                async with (
+                    self._at_once,
+                    asking(run.upstream, self._keys.run_token(run.run)) as session,
+                    session.post("/sophon/evict", params={"user": user}) as answer,
+                ):
+                    answer.raise_for_status()
+            except PROBLEMS as error:
+                _log.warning("eviction.failed", run=run.run, user=user, error=repr(error))

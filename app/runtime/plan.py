@@ -1,7 +1,7 @@
 """The plan. Pure: from what ought to run and what was seen to run, the next step."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from msgspec import Struct
 
@@ -65,8 +65,8 @@ class SayStopped(Struct, frozen=True):
 Step = Remove | SayCreationBegan | Create | Start | SayContainerCreated | AwaitAnswer | SayFailed | SayStopped
 
 
-def next_step(notebook: Notebook, seen: Sequence[Instance], now: datetime, patience: timedelta) -> Step | None:
-    """Give what is to be done next about one notebook, or nothing.
+def next_step(notebook: Notebook, seen: Sequence[Instance], now: datetime, deadline: datetime) -> Step | None:
+    """Give what is to be done next about one notebook, or nothing. After the deadline it is not asked any more.
 
     First goes away what must not be there: two runs would write to one volume. A container that is not the newest
     run's is never this notebook's business, whoever made it.
@@ -78,7 +78,7 @@ def next_step(notebook: Notebook, seen: Sequence[Instance], now: datetime, patie
         return None
     if not notebook.is_wanted:
         return SayStopped(notebook.run) if notebook.status == "stopping" else None
-    return _bring_up(notebook, notebook.run, seen[0], now, patience) if seen else _bring_about(notebook, notebook.run)
+    return _bring_up(notebook, notebook.run, seen[0], now, deadline) if seen else _bring_about(notebook, notebook.run)
 
 
 def _bring_about(notebook: Notebook, run: RunId) -> Step:
@@ -91,7 +91,7 @@ def _bring_about(notebook: Notebook, run: RunId) -> Step:
             return SayFailed(run, "vanished")
 
 
-def _bring_up(notebook: Notebook, run: RunId, instance: Instance, now: datetime, patience: timedelta) -> Step | None:
+def _bring_up(notebook: Notebook, run: RunId, instance: Instance, now: datetime, deadline: datetime) -> Step | None:
     match instance.state:
         case "created":
             return Start(instance)
@@ -99,10 +99,9 @@ def _bring_up(notebook: Notebook, run: RunId, instance: Instance, now: datetime,
             return SayFailed(run, "out-of-memory" if instance.out_of_memory else "exited", instance)
         case "running" if notebook.status in ("queued", "creating"):
             return SayContainerCreated(run)
-        case "running" if notebook.upstream is not None and notebook.upstream == instance.upstream:
-            return None
+        case "running" if notebook.status == "ready" and instance.upstream in (None, notebook.upstream):
+            return None  # none: it is paused, by somebody who will know why
         case "running":
-            deadline = (instance.started_at or now) + patience
             return AwaitAnswer(instance, deadline) if now < deadline else SayFailed(run, "not-ready-in-time", instance)
 
 

@@ -64,6 +64,7 @@ class Supervisor:
         self._patience = patience
         self._dispatch = Dispatch(log)
         self._notebooks: dict[NotebookName, Notebook] = {}
+        self._first_seen: dict[tuple[RunId, str | None], datetime] = {}
         self._position = 0
         self._moved = asyncio.Condition()
         self._stirred: dict[NotebookName, asyncio.Event] = {}
@@ -168,7 +169,8 @@ class Supervisor:
         """Take the next step; whether there was one."""
         try:
             seen = await self._engine.instances(name)
-            step = next_step(self._notebooks.get(name, Notebook()), seen, datetime.now(UTC), self._patience)
+            notebook, now = self._notebooks.get(name, Notebook()), datetime.now(UTC)
+            step = next_step(notebook, seen, now, self._deadline(notebook, seen, now))
             if step is None:
                 return False
             await self._take(step, name, stirred)
@@ -176,6 +178,16 @@ class Supervisor:
             _log.warning("supervisor.step_failed", notebook=name, error=str(error))
             await _either(stirred, RETRY)
         return True
+
+    def _deadline(self, notebook: Notebook, seen: list[Instance], now: datetime) -> datetime:
+        """Give until when a run may take to answer: so long from when it was first seen at its place, by us."""
+        places = {(one.run, one.upstream) for one in seen if notebook.is_wanted and one.state == "running"}
+        for place in places:
+            self._first_seen.setdefault(place, now)
+        if notebook.status in ("ready", "stopped", "failed"):
+            for place in [place for place in self._first_seen if place[0] == notebook.run and place not in places]:
+                del self._first_seen[place]
+        return min((self._first_seen[place] for place in places), default=now) + self._patience
 
     async def _take(self, step: Step, name: NotebookName, stirred: asyncio.Event) -> None:
         match step:
