@@ -1,5 +1,7 @@
 """Notebooks: made, started, stopped and deleted by the members of their group."""
 
+from collections.abc import Callable
+
 import pytest
 
 from app.domain.command import Caller
@@ -28,8 +30,8 @@ from tests.domain.cast import (
     NEXT_RUN,
     PLOTS,
     RUN,
-    apollo,
     ada,
+    apollo,
     began,
     bob,
     created,
@@ -125,28 +127,28 @@ def test_the_newest_run_is_stopped() -> None:
     given(*plots, wanted, failed, again).when(stop(bob)).then(NotebookStopRequested(notebook=PLOTS, run=NEXT_RUN))
 
 
-@pytest.mark.parametrize("before", (*RUNNING, *RESTING))
+@pytest.mark.parametrize("before", [*RUNNING, *RESTING])
 def test_a_member_deletes_a_notebook_running_or_not(before: tuple[Event, ...]) -> None:
     given(*plots, *before).when(delete(bob)).then(deleted)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_stranger_does_nothing_to_a_notebook(command: type[NotebookCommand]) -> None:
+def test_a_stranger_does_nothing_to_a_notebook(command: Callable[..., NotebookCommand]) -> None:
     given(*plots).when(command(eve)).refused(MembersOnly)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_notebook_that_never_was_is_not_acted_on(command: type[NotebookCommand]) -> None:
+def test_a_notebook_that_never_was_is_not_acted_on(command: Callable[..., NotebookCommand]) -> None:
     given(*apollo).when(command(bob)).refused(NoSuchNotebook)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_deleted_notebook_is_not_acted_on(command: type[NotebookCommand]) -> None:
+def test_a_deleted_notebook_is_not_acted_on(command: Callable[..., NotebookCommand]) -> None:
     given(*plots, deleted).when(command(bob)).refused(NoSuchNotebook)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_owning_one_group_gives_no_right_to_anothers_notebook(command: type[NotebookCommand]) -> None:
+def test_owning_one_group_gives_no_right_to_anothers_notebook(command: Callable[..., NotebookCommand]) -> None:
     given(*plots, other_group).when(command(ada, group="other")).refused(NoSuchNotebook)
 
 
@@ -157,7 +159,9 @@ def test_a_notebook_is_what_its_newest_run_is() -> None:
 
 
 def test_late_news_of_an_older_run_changes_nothing() -> None:
-    again = Notebook.about(PLOTS).fold([plots[-1], wanted, failed, NotebookStartRequested(notebook=PLOTS, run=NEXT_RUN)])
+    again = Notebook.about(PLOTS).fold(
+        [plots[-1], wanted, failed, NotebookStartRequested(notebook=PLOTS, run=NEXT_RUN)]
+    )
     assert [again.evolve(late) for late in (began, created, ready, failed, stopping, stopped)] == [again] * 6
 
 

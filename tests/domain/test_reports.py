@@ -80,9 +80,7 @@ def test_only_news_is_recorded(told: str, report: Callable[[str], Report], event
 
 @pytest.mark.parametrize(("report", "event"), REPORTS)
 @pytest.mark.parametrize("told", STORIES)
-def test_what_is_said_of_another_run_changes_nothing(
-    told: str, report: Callable[[str], Report], event: Event
-) -> None:
+def test_what_is_said_of_another_run_changes_nothing(told: str, report: Callable[[str], Report], event: Event) -> None:
     given(*plots, *STORIES[told]).when(report(NEXT_RUN)).nothing_happens()
 
 

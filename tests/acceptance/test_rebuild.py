@@ -1,0 +1,111 @@
+"""Rebuilding every read model: what is read afterwards is what was read before, and nobody notices."""
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from tests.acceptance.conftest import Lab
+from tests.installation import Answer, Visitor
+
+SKIPPED = ("/metrics", "/health/live", "/health/ready", "/api/notebooks/{notebook}/progress")
+"""What tells of the moment, and no state."""
+
+
+async def readable(lab: Lab) -> list[str]:
+    """Give every address that can be got, with names that are there."""
+    document = await lab.administrator.get("/schema/openapi.json")
+    names = {"{group}": lab.group, "{project}": lab.project, "{notebook}": lab.notebook}
+    addresses: list[str] = []
+    for path, operations in document["paths"].items():
+        if "get" not in operations or path in SKIPPED:
+            continue
+        for placeholder, name in names.items():
+            path = path.replace(placeholder, name)
+        assert "{" not in path, f"no name is known for {path}"
+        addresses.append(path)
+        addresses += [f"{path}?limit={limit}" for limit in (1, 200) if "'limit'" in str(operations)]
+    return addresses
+
+
+async def everything(lab: Lab, addresses: list[str]) -> dict[tuple[str, str], bytes]:
+    """Read all of it, through everybody's eyes."""
+    eyes = {"administrator": lab.administrator, "member": lab.bob.token, "guest": lab.installation.guest}
+    answers: dict[tuple[str, str], bytes] = {}
+    for (name, who), address in itertools.product(eyes.items(), addresses):
+        answer = await who.ask("GET", address)
+        assert answer.status < 500, answer
+        answers[name, address] = f"{answer.status} ".encode() + answer.body
+    return answers
+
+
+@asynccontextmanager
+async def meanwhile(who: Visitor, addresses: list[str]) -> AsyncGenerator[list[Answer]]:
+    """Go on asking, until left."""
+    answers: list[Answer] = []
+
+    async def go_on() -> None:
+        asked = itertools.cycle(addresses)
+        while True:
+            answers.append(await who.ask("GET", next(asked)))
+
+    task = asyncio.create_task(go_on())
+    yield answers
+    assert not task.done(), task.exception()
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def fill(lab: Lab) -> None:
+    """Let more have happened: of every visibility, with somebody gone again, and something refused."""
+    for visibility in ("private", "internal", "public"):
+        slug = f"{visibility}-{secrets.token_hex(3)}"
+        page = {"slug": slug, "group": lab.group, "title": visibility.title(), "visibility": visibility}
+        await lab.ada.token.do("POST", "/api/projects", page)
+        for number in range(10):
+            name = f"{slug}-{number}"
+            await lab.ada.token.do("POST", "/api/notebooks", {"slug": name, "project": slug, "title": f"No. {number}"})
+        await lab.bob.token.do("DELETE", f"/api/notebooks/{slug}-0")
+    await lab.ada.token.do("PUT", f"/api/groups/{lab.group}/members/{lab.eve.id}")
+    await lab.ada.token.do("DELETE", f"/api/groups/{lab.group}/members/{lab.eve.id}")
+    (await lab.eve.token.ask("POST", f"/api/notebooks/{lab.notebook}/stop")).expect(403)
+
+
+async def test_what_is_read_is_the_same_to_the_byte_and_no_request_fails(lab: Lab) -> None:
+    await fill(lab)
+    addresses = await readable(lab)
+    before = await everything(lab, addresses)
+    assert before["member", f"/api/notebooks/{lab.notebook}"].startswith(b"200 ")
+    assert before["guest", f"/api/notebooks/{lab.notebook}"].startswith(b"404 ")
+
+    async with meanwhile(lab.administrator, addresses) as answers:
+        done = await lab.installation.command("state", "rebuild")
+    assert done.returncode == 0, done.stderr
+    assert "Every read model was rebuilt" in done.stderr
+    assert len(answers) > 20
+    assert {answer.status for answer in answers} == {200}
+
+    assert await everything(lab, addresses) == before
+    (await lab.installation.guest.ask("GET", "/health/ready")).expect(200)
+
+
+async def test_what_is_written_meanwhile_is_read_at_once_and_afterwards(lab: Lab) -> None:
+    written: list[str] = []
+
+    async def write() -> None:
+        for _ in range(100_000):
+            slug = f"during-{secrets.token_hex(5)}"
+            await lab.ada.token.do("POST", "/api/groups", {"slug": slug, "title": "During"})
+            written.append(slug)
+            await lab.ada.token.get(f"/api/groups/{slug}")
+
+    writing = asyncio.create_task(write())
+    done = await lab.installation.command("state", "rebuild")
+    assert done.returncode == 0, done.stderr
+    assert not writing.done(), writing.exception()
+    writing.cancel()
+    await asyncio.wait([writing])
+    assert len(written) > 10
+    for slug in written:
+        await lab.ada.token.get(f"/api/groups/{slug}")

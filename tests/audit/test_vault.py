@@ -1,0 +1,76 @@
+"""The vault: keys open once they are kept, until they expire or are dropped."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from app.audit.log import Log
+from app.audit.vault import Key, KeyKind, Vault
+
+SECRET, OTHER = b"s" * 32, b"o" * 32
+
+
+@pytest.fixture
+def vault(log: Log) -> Vault:
+    return Vault(log.pool)
+
+
+def key(kind: KeyKind = "session", id_: str = "ses_1", seconds: float = 60) -> Key:
+    return Key(kind, id_, "usr_1", ("read", "write"), datetime.now(UTC) + timedelta(seconds=seconds))
+
+
+async def test_a_key_that_is_kept_is_found(vault: Vault) -> None:
+    kept = key()
+    await vault.keep(SECRET, kept)
+    assert await vault.find(SECRET, "session") == kept
+    assert await vault.is_live("ses_1")
+
+
+async def test_a_key_that_was_not_kept_is_not_found(vault: Vault) -> None:
+    await vault.keep(SECRET, key())
+    assert await vault.find(OTHER, "session") is None
+    assert not await vault.is_live("ses_2")
+
+
+async def test_a_key_of_one_kind_is_none_of_another(vault: Vault) -> None:
+    await vault.keep(SECRET, key())
+    assert await vault.find(SECRET, "token") is None
+    assert await vault.find(SECRET, "ticket") is None
+    assert await vault.find(SECRET, "session") is not None
+
+
+async def test_a_key_that_has_expired_opens_nothing_and_is_let_go_of(vault: Vault, log: Log) -> None:
+    await vault.keep(SECRET, key(seconds=-1))
+    assert await vault.find(SECRET, "session") is None
+    assert not await vault.is_live("ses_1")
+    await vault.keep(OTHER, key(id_="ses_2"))
+    async with log.pool.connection() as connection:
+        cursor = await connection.execute("SELECT id FROM vault.keys")
+        assert await cursor.fetchall() == [("ses_2",)]
+
+
+async def test_a_key_is_kept_once(vault: Vault) -> None:
+    assert await vault.keep(SECRET, key("ticket"))
+    assert not await vault.keep(SECRET, key("ticket"))
+    assert sorted(await asyncio.gather(*(vault.keep(OTHER, key("ticket")) for _ in range(10)))) == [False] * 9 + [True]
+
+
+async def test_dropping_a_session_drops_nothing_else(vault: Vault) -> None:
+    await vault.keep(SECRET, key())
+    await vault.keep(b"t" * 32, key("token", "tok_1"))
+    await vault.drop("ses_1")
+    await vault.drop("ses_1")
+    assert await vault.find(SECRET, "session") is None
+    assert await vault.find(b"t" * 32, "token") is not None
+
+
+async def test_a_password_is_kept_replaced_and_forgotten(vault: Vault) -> None:
+    assert await vault.password("usr_1") is None
+    await vault.set_password("usr_1", "$argon2id$1")
+    await vault.set_password("usr_2", "$argon2id$2")
+    await vault.set_password("usr_1", "$argon2id$3")
+    assert await vault.password("usr_1") == "$argon2id$3"
+    await vault.forget_password("usr_1")
+    assert await vault.password("usr_1") is None
+    assert await vault.password("usr_2") == "$argon2id$2"

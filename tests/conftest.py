@@ -1,0 +1,32 @@
+"""What tests are given: a database of their own, and the log in it."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from app.audit.log import Log
+from tests.database import Databases, server
+
+
+@pytest.fixture(scope="session")
+async def databases() -> AsyncIterator[Databases]:
+    """Fresh databases, for tests that need more than one."""
+    with server() as dsn:
+        databases = Databases(dsn)
+        await databases.prepare()
+        yield databases
+        databases.discard()
+
+
+@pytest.fixture
+def dsn(databases: Databases) -> Iterator[str]:
+    """A fresh database with the log's tables."""
+    with databases.fresh() as dsn:
+        yield dsn
+
+
+@pytest.fixture
+async def log(dsn: str) -> AsyncIterator[Log]:
+    """An open, empty log."""
+    async with Log.open(dsn) as log:
+        yield log
