@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from app.audit.entry import UnreadableEntry
 from app.audit.log import Log
 from app.postgres import PostgresFailed
 from app.projections.rebuild import rebuild
@@ -27,7 +28,7 @@ from app.up import Running, database, running
 
 console = Console(stderr=True)
 
-CANNOT = (BadSetting, EngineError, PostgresFailed, ProxyFailed)
+CANNOT = (UnreadableEntry, BadSetting, EngineError, PostgresFailed, ProxyFailed)
 """What can keep it from starting, each with a sentence that says what to do."""
 
 
@@ -143,10 +144,6 @@ async def _rebuild(settings: Settings) -> None:
         with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
             task = progress.add_task("rebuild", total=log.head)
             position = await rebuild(log, lambda at, head: progress.update(task, completed=at, total=head))
-        if position < log.head:
-            raise click.ClickException(
-                f"Entry {position + 1:,} cannot be read by this release; what is before it is rebuilt."
-            )
     console.print(f"Every read model was rebuilt from {position:,} entries.")
 
 

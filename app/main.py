@@ -49,6 +49,7 @@ class Platform:
         self.projector = Projector(log)
         self.dispatch = Dispatch(log, self.projector)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._is_set_up = False
         self._failing: dict[str, str] = {}
 
     @classmethod
@@ -92,6 +93,8 @@ class Platform:
             found.append(f"The read models have stopped at position {self.projector.position}; see the server's log.")
         elif self.log.head - self.projector.position > 10_000:
             found.append(f"The read models are {self.log.head - self.projector.position} entries behind.")
+        if not self._is_set_up:
+            found.append("The first account is not made yet.")
         if not self.log.is_reachable:
             found.append("The database is away.")
         telemetry.HEAD.set(self.log.head)
@@ -102,6 +105,7 @@ class Platform:
     async def set_up(self, username: str, password: str) -> bool:
         """Make the first account, if there is none; tell whether it was made."""
         if await self.has_users():
+            self._is_set_up = True
             return False
         user = new_id("usr")
         await self.identity.set_password(user, password)
@@ -113,6 +117,8 @@ class Platform:
         except AlreadySetUp:
             await self.identity.forget_password(user)
             return False
+        finally:
+            self._is_set_up = await self.has_users()
         return True
 
     async def has_users(self) -> bool:

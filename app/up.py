@@ -28,7 +28,7 @@ from app.runtime.engine import Engine, EngineAway
 from app.runtime.evictions import Evictions
 from app.runtime.images import Say, ensure_image
 from app.runtime.processes import LONGEST_SOCKETS, Processes
-from app.runtime.routes import Proxy
+from app.runtime.routes import Proxy, must_be_free
 from app.runtime.supervisor import Supervisor
 from app.settings import BadSetting, Settings
 
@@ -54,6 +54,7 @@ async def running(settings: Settings, say: Say) -> AsyncGenerator[Running]:
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(only_one(settings.data))
+        must_be_free(settings.port)
         sockets = socket_directory(settings.data)
         keys = keys_of(settings)
         dsn = await stack.enter_async_context(database(settings, say))

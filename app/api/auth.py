@@ -84,6 +84,7 @@ class Authentication:
                 headers["X-Request-Id"] = state.request_id
                 headers["Cache-Control"] = "no-store"
                 headers["X-Content-Type-Options"] = "nosniff"
+                headers["X-Frame-Options"] = "DENY"
             await send(message)
 
         await self._app(scope, receive, send_with_id)

@@ -60,7 +60,7 @@ async def sign_in(
         login = LogIn(given.get("username", "")[:64], given.get("password", "")[:1024])
         secret, _ = await open_session(request, login, identity, dispatch, context)
     except Refusal as refusal:
-        return _sign_in(there, refusal.title(), refusal.status)
+        return _sign_in(there, refusal.title(), refusal.status, given.get("username", ""))
     there = there if is_local_path(there) else "/"
     return Redirect(there, status_code=303, cookies=[session_cookie(secret)])
 
@@ -93,12 +93,13 @@ async def open_notebook(
     return _html(f"Opening {notebook}", form, policy(origin, _HASH), referrer="strict-origin")
 
 
-def _sign_in(there: str, problem: str = "", status: int = 200) -> Response[bytes]:
+def _sign_in(there: str, problem: str = "", status: int = 200, username: str = "") -> Response[bytes]:
     said = f'<p class="problem" role="alert">{escape(problem)}</p>' if problem else ""
     form = (
         f'{said}<form method="post" action="/sign-in">'
         "<label>User name "
-        '<input name="username" autocomplete="username" autocapitalize="none" required autofocus></label>'
+        f'<input name="username" value="{escape(username)}" autocomplete="username" autocapitalize="none" required '
+        "autofocus></label>"
         '<label>Password <input name="password" type="password" autocomplete="current-password" required></label>'
         f'<input type="hidden" name="next" value="{escape(there)}"><button>Sign in</button></form>'
     )

@@ -180,7 +180,9 @@ def _field(item: dict[str, str]) -> str:
 
 
 def _plainly(message: str) -> str:
-    """Say in words what msgspec says with a regular expression."""
+    """Say in words what msgspec says with a regular expression, and Litestar with the name of a parameter."""
+    if message == "'data'":
+        return "A JSON body is needed."
     return next((words for pattern, words in _IN_WORDS.items() if pattern in message), message)
 
 

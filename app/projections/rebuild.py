@@ -8,7 +8,7 @@ from collections.abc import Callable
 from psycopg import AsyncConnection
 from psycopg.sql import SQL, Identifier
 
-from app.audit.entry import readable
+from app.audit.entry import UnreadableEntry, readable
 from app.audit.log import Log
 from app.projections.generation import LOCK, Generation
 from app.projections.read_model import LIVE
@@ -24,7 +24,7 @@ Progress = Callable[[int, int], None]
 async def rebuild(log: Log, progress: Progress = lambda position, head: None) -> int:
     """Rebuild every read model; return the position at which the new generation went live.
 
-    That is the log's head, or stands before an entry that cannot be read: what follows it is not applied.
+    Raises `UnreadableEntry` at an entry that cannot be read, once what stands before it is live.
     """
     async with log.pool.connection() as guard:
         await guard.execute("SELECT pg_advisory_lock(%s)", (ONE_AT_A_TIME,))
@@ -33,12 +33,14 @@ async def rebuild(log: Log, progress: Progress = lambda position, head: None) ->
             async with log.pool.connection() as connection:
                 async with connection.transaction():
                     await generation.create(connection)
-                position = await _catch_up(log, generation, connection, 0, progress)
+                position, _ = await _catch_up(log, generation, connection, 0, progress)
                 async with connection.transaction():
                     await connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
-                    position = await _catch_up(log, generation, connection, position, progress)
+                    position, unreadable = await _catch_up(log, generation, connection, position, progress)
                     await _swap(connection)
                 await connection.execute(SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(Identifier(OLD)))
+            if unreadable:
+                raise unreadable
             return position
         finally:
             await guard.execute("SELECT pg_advisory_unlock(%s)", (ONE_AT_A_TIME,))
@@ -46,12 +48,12 @@ async def rebuild(log: Log, progress: Progress = lambda position, head: None) ->
 
 async def _catch_up(
     log: Log, generation: Generation, connection: AsyncConnection, position: int, progress: Progress
-) -> int:
+) -> tuple[int, UnreadableEntry | None]:
     while True:
         page = await log.read(after=position, limit=PAGE)
-        records, _ = readable(page.records)
+        records, unreadable = readable(page.records)
         if not records:
-            return position
+            return position, unreadable
         async with connection.transaction():
             await connection.execute("SET LOCAL synchronous_commit = off")
             await generation.apply(connection, records)

@@ -60,7 +60,10 @@ class Containers:
         async with connect() as docker:
             containers = cls(docker, installation, image, limits)
             await containers._make_network()
-            yield containers
+            try:
+                yield containers
+            finally:
+                await containers._remove_network()
 
     async def instances(self, notebook: NotebookName | None = None) -> list[Instance]:
         """List this installation's containers in one call, and one more for each that has exited."""
@@ -228,6 +231,11 @@ class Containers:
             "Labels": {"sophon.installation": self._installation},
         }
         await self._ask("POST", "networks/create", body=config)
+
+    async def _remove_network(self) -> None:
+        """Give the network back, of which Docker has few, unless containers go on in it."""
+        with contextlib.suppress(EngineError):
+            await self._ask("DELETE", f"networks/{self._network}")
 
     async def _ask(
         self, method: str, path: str, params: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None

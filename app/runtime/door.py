@@ -242,7 +242,8 @@ class Door:
 
     async def _tell(self, answer: Answer, send: Send) -> None:
         refresh = f'<meta http-equiv="refresh" content="{answer.refresh}">\n' if answer.refresh else ""
-        body = page(answer.title, answer.body, refresh) if answer.body else b""
+        back = f'<p><a href="{self._platform}/">To the platform</a></p>'
+        body = page(answer.title, answer.body + back, refresh) if answer.body else b""
         sent = [
             (b"content-type", b"text/html; charset=utf-8"),
             (b"content-length", str(len(body)).encode()),
@@ -328,15 +329,23 @@ def _not_a_member(notebook: NotebookName) -> Answer:
     return Answer(403, "You may not enter this notebook", why)
 
 
+_DOING = {
+    "queued": "waits for its turn",
+    "creating": "is being made",
+    "starting": "is starting",
+    "stopping": "is stopping",
+}
+
+
 def _not_ready(notebook: NotebookName, status: str) -> Answer:
     name = escape(notebook)
     if status in ("stopped", "failed"):
-        said = "It was stopped." if status == "stopped" else "Its last run failed; the platform's page says why."
+        said = "It does not run now." if status == "stopped" else "Its last run failed; the platform says why."
         button = f'<form method="post" action="{START}"><button>Start it</button></form>'
         return Answer(503, f"{notebook} is not running", f"<p>{said} Its files are kept.</p>{button}")
     return Answer(
         503,
-        f"{notebook} is {status}",
+        f"{notebook} {_DOING.get(status, 'is not there')}",
         f"<p><b>{name}</b> is not there yet. This page looks again by itself.</p>",
         ((b"retry-after", b"2"),),
         refresh=2,

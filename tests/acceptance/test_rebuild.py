@@ -69,7 +69,7 @@ async def fill(lab: Lab) -> None:
         await lab.bob.token.do("DELETE", f"/api/notebooks/{slug}-0")
     await lab.ada.token.do("PUT", f"/api/groups/{lab.group}/members/{lab.eve.id}")
     await lab.ada.token.do("DELETE", f"/api/groups/{lab.group}/members/{lab.eve.id}")
-    (await lab.eve.token.ask("POST", f"/api/notebooks/{lab.notebook}/stop")).expect(403)
+    (await lab.eve.token.ask("POST", f"/api/notebooks/{lab.notebook}/stop")).expect(404)
 
 
 async def test_what_is_read_is_the_same_to_the_byte_and_no_request_fails(lab: Lab) -> None:
