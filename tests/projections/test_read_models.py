@@ -296,12 +296,12 @@ async def test_a_swap_takes_back_nothing_that_could_be_read(
     """Something is appended, applied and read after the rebuild caught up and before it swaps."""
     catch_up = rebuild_module._catch_up  # pyright: ignore[reportPrivateUsage]
 
-    async def catch_up_too_early(*given: Any) -> int:
-        position = await catch_up(*given)
+    async def catch_up_too_early(*given: Any) -> Any:
+        caught_up = await catch_up(*given)
         if await Notebooks(log.pool).row_of(PLOTS) is None:
             assert await projector.reach(await happen(log, *plots[len(apollo) :]))
             assert await Notebooks(log.pool).row_of(PLOTS) is not None
-        return position
+        return caught_up
 
     assert await projector.reach(await happen(log, *apollo))
     monkeypatch.setattr(rebuild_module, "_catch_up", catch_up_too_early)
