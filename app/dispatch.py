@@ -16,7 +16,7 @@ from app.domain.model import Basis
 
 __all__ = ["GUEST", "Actor", "Context", "Dispatch", "LogCannotBeWritten", "Receipt"]
 
-RACES = 30
+RACES = 100
 """How often a race is lost before the caller is told. Each round somebody else's decision went through."""
 
 

@@ -166,7 +166,7 @@ def _draft(event: DCBEvent) -> Draft:
 def _carried(data: bytes) -> bytes:
     try:
         value = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         value = None
     is_canonical = isinstance(value, dict) and "base64" not in value and _canonical(value) == data
     return data if is_canonical and b"u0000" not in data else _canonical({"base64": base64.b64encode(data).decode()})

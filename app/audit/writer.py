@@ -60,7 +60,8 @@ class Append:
             self.done.set_result(position)
 
 
-Accepted = tuple[Append, list[Record]]
+Decided = tuple[Append, list[Record]]
+"""An append, and what it adds to the log: nothing, if it is refused."""
 
 
 class Writer:
@@ -133,36 +134,36 @@ class Writer:
         connection = self._connection
         for append in batch:
             await self._check_old(connection, append)
-        if (accepted := await self._insert_all(connection, batch)) is None:
+        if (decided := await self._insert_all(connection, batch)) is None:
             # Somebody else has appended. Under the lock nobody can, so that two who never pause both get on.
             async with connection.transaction():
                 await connection.execute("SELECT pg_advisory_xact_lock(7305796)")
                 await self._read_on(connection, batch)
-                accepted = await self._insert_all(connection, batch)
-        self._settle(accepted or [])
+                decided = await self._insert_all(connection, batch)
+        self._settle(decided or [])
 
-    async def _insert_all(self, connection: AsyncConnection, batch: list[Append]) -> list[Accepted] | None:
-        """Decide on each, and insert what was accepted; none if the log does not end where we believe."""
-        accepted = [(append, records) for append in batch if (records := self._decide(append))]
-        inserted = [record for _, records in accepted for record in records]
+    async def _insert_all(self, connection: AsyncConnection, batch: list[Append]) -> list[Decided] | None:
+        """Decide on each, and insert what is accepted; none if the log does not end where we believe."""
+        decided = [(append, self._decide(append)) for append in batch if not append.done.done()]
+        inserted = [record for _, records in decided for record in records]
         if inserted and await _insert(connection, self._head, inserted) != self._head:
             return None
-        return accepted
+        return decided
 
-    def _settle(self, accepted: list[Accepted]) -> None:
-        """Take in what is committed, and tell those who wait for it."""
+    def _settle(self, decided: list[Decided]) -> None:
+        """Take in what is committed, and tell those who wait. Refusals only now: what they rest on is in the log."""
         self._head = self._recent.head
         self._recent.trim()
-        self._feed.offer([record for _, records in accepted for record in records])
-        for append, records in accepted:
-            append.succeed(records[-1].position)
+        self._feed.offer([record for _, records in decided for record in records])
+        for append, records in decided:
+            if records:
+                append.succeed(records[-1].position)
+            else:
+                append.fail(ConditionViolated())
 
     def _decide(self, append: Append) -> list[Record]:
         """Give what this append adds to the batch: nothing, if its condition does not hold."""
-        if append.done.done():
-            return []
         if append.condition is not None and self._recent.violates(append.condition):
-            append.fail(ConditionViolated())
             return []
         try:
             return self._stamp(append.drafts)
