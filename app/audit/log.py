@@ -9,12 +9,12 @@ from typing import Any, Self
 
 import psycopg
 import structlog
-from msgspec import Struct
 from psycopg import AsyncConnection
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from app.audit.entry import Draft, Record
 from app.audit.feed import Feed
+from app.audit.reader import Page, Reader, is_indexed
 from app.audit.reading import read_page, read_with_head
 from app.audit.recent import Condition
 from app.audit.writer import Writer
@@ -32,15 +32,11 @@ CONNECTION: dict[str, Any] = {
 }
 """A server that does not answer is one that is away."""
 
+QUIET = 0.01
+"""Seconds between two notices to other processes: each wakes all of them, and in a commit it would lengthen that."""
+
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _log = structlog.get_logger(__name__)
-
-
-class Page(Struct, frozen=True):
-    """What was found, and where the log ended in the snapshot in which it was looked for."""
-
-    records: list[Record]
-    head: int
 
 
 class LeaseLost(Exception):
@@ -71,6 +67,7 @@ class Log:
         self.pool = pool
         self.is_reachable = True
         """Whether the database answered when it was last asked for what is new."""
+        self._reader = Reader(pool)
         self._feed: Feed
         self._writer: Writer
 
@@ -97,12 +94,16 @@ class Log:
         log = cls(dsn, pool)
         async with pool:
             await log._begin()
-            listening = asyncio.create_task(log._listen(), name="listen")
+            tasks = [
+                asyncio.create_task(log._listen(), name="listen"),
+                asyncio.create_task(log._announce(), name="announce"),
+            ]
             try:
                 yield log
             finally:
-                listening.cancel()
-                await asyncio.gather(listening, return_exceptions=True)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
                 await log._writer.close()
 
     @property
@@ -120,6 +121,8 @@ class Log:
 
     async def read(self, selections: Sequence[Selection] = (), after: int = 0, limit: int | None = None) -> Page:
         """Read what matches any of the selections (none: everything), in order, and the head, in one snapshot."""
+        if after == 0 and limit is None and is_indexed(selections):
+            return await self._reader.read(selections)
         async with self.pool.connection() as connection:
             records, head = await read_with_head(connection, after, limit, selections)
         return Page(records, head)
@@ -164,6 +167,16 @@ class Log:
     async def _connect(self) -> AsyncConnection:
         return await AsyncConnection.connect(self._dsn, autocommit=True, **CONNECTION)
 
+    async def _announce(self) -> None:
+        """Tell other processes how far the log has grown. Where that fails, they see it when they next look."""
+        while True:
+            await self._writer.grown.wait()
+            self._writer.grown.clear()
+            with contextlib.suppress(psycopg.Error, PoolTimeout):
+                async with self.pool.connection() as connection:
+                    await connection.execute("SELECT pg_notify('sophon_entries', %s::text)", (str(self.head),))
+            await asyncio.sleep(QUIET)
+
     async def _listen(self) -> None:
         while True:
             try:
@@ -173,10 +186,13 @@ class Log:
                         # Its old connections are no good any more. Shielded: the check would swallow a cancellation.
                         await asyncio.shield(asyncio.ensure_future(self.pool.check()))
                     self.is_reachable = True
+                    news = True
                     while True:
-                        await self._feed.catch_up()
-                        async for _ in connection.notifies(timeout=POLL, stop_after=1):
-                            pass
+                        if news:
+                            await self._feed.catch_up()
+                        heads = [int(one.payload) async for one in connection.notifies(timeout=POLL, stop_after=1)]
+                        # What this process appended, it has offered to the feed itself.
+                        news = not heads or max(heads) > self._feed.head
             except Exception as error:  # whatever it is: nobody would follow the log any more
                 self.is_reachable = False
                 _log.warning("log.away", error=str(error).strip())

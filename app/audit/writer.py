@@ -76,6 +76,8 @@ class Writer:
         self._newest = newest
         self._waiting: list[Append] = []
         self._task: asyncio.Task[None] | None = None
+        self.grown = asyncio.Event()
+        """Set by every append; whoever tells other processes of it clears it."""
 
     async def append(self, drafts: Sequence[Draft], condition: Condition | None) -> int:
         """Append all or nothing; return the last one's position. Raises `ConditionViolated` or `LogUnavailable`."""
@@ -154,7 +156,10 @@ class Writer:
         """Take in what is committed, and tell those who wait. Refusals only now: what they rest on is in the log."""
         self._head = self._recent.head
         self._recent.trim()
-        self._feed.offer([record for _, records in decided for record in records])
+        appended = [record for _, records in decided for record in records]
+        self._feed.offer(appended)
+        if appended:
+            self.grown.set()
         for append, records in decided:
             if records:
                 append.succeed(records[-1].position)
