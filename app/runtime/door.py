@@ -4,6 +4,7 @@ Raw ASGI, because it stands in front of everything that a notebook does. It answ
 reaches: `GET /authorise` about a client's request, and a client's own requests to `/.sophon/…` on a notebook's host.
 """
 
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from html import escape
 from typing import Any, Literal
@@ -159,7 +160,7 @@ class Door:
         if not cookie:
             return None
         known = self._visitors.get((cookie, notebook))
-        if known is None:
+        if known is None or known[0] < time.time():
             found = self._identity.read_pass(cookie.decode("ascii", "replace"), notebook)
             if found is None:
                 return None
