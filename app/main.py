@@ -30,6 +30,7 @@ from app.projections.timeline import Timeline
 from app.projections.tokens import Tokens
 from app.projections.users import Users
 from app.settings import Settings
+from app.tasks import end
 
 _log = structlog.get_logger(__name__)
 
@@ -66,9 +67,7 @@ class Platform:
                     pass  # after an upgrade it may rebuild, and says how far it is
                 yield platform
             finally:
-                for task in platform._tasks.values():
-                    task.cancel()
-                await asyncio.gather(*platform._tasks.values(), return_exceptions=True)
+                await end(platform._tasks.values())
 
     def start(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Have something run as long as the platform does; should it fail, it begins again, and health says so."""

@@ -14,6 +14,8 @@ from typing import Any
 import psutil
 import structlog
 
+from app.tasks import end
+
 RECOVERY = 120.0
 """Seconds that PostgreSQL is given to come up; after a crash it replays what it had not yet written to its tables."""
 
@@ -43,8 +45,7 @@ async def embedded(data: Path) -> AsyncGenerator[str]:
     try:
         yield server.get_uri()
     finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        await end([watching])
         await asyncio.to_thread(server.cleanup)
 
 

@@ -19,6 +19,7 @@ from app.audit.reading import read_page, read_with_head
 from app.audit.recent import Condition
 from app.audit.writer import Writer
 from app.domain.model import Selection
+from app.tasks import end
 
 POLL = 1.0
 """Seconds after which a lost notification does no more harm."""
@@ -101,9 +102,7 @@ class Log:
             try:
                 yield log
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await end(tasks)
                 await log._writer.close()
 
     @property

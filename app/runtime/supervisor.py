@@ -43,6 +43,7 @@ from app.runtime.plan import (
     Step,
     next_step,
 )
+from app.tasks import end
 
 AT_ONCE = 8
 """How many are created or started at the same time: more would only make each slower."""
@@ -89,9 +90,7 @@ class Supervisor:
                 group.create_task(self._follow_log())
                 group.create_task(self._follow_engine())
         finally:
-            for task in list(self._tasks):
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await end(self._tasks)
 
     async def stop_all(self) -> None:
         """End every run, and wait until they are gone, for half a minute at most."""
