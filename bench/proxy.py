@@ -2,8 +2,8 @@
 
 Ours is the real Caddyfile, door, admissions and log: for each request the door's process is asked whether this session
 may. The peer is Caddy with one static `reverse_proxy`, and no question. Both are asked by wrk for what a browser asks,
-and have the same upstream, which does nothing: a Python server, as a notebook's is, and then, with no target because no
-notebook is like it, a Caddy that responds, beside which nothing is seen but the proxies.
+and have the same upstream: a notebook, which is what the figure is about, and then two that do nothing, with no target:
+a bare Python server, and a Caddy that responds, beside which nothing is seen but the proxies.
 """
 
 import asyncio
@@ -29,7 +29,10 @@ from app.domain.reports import ReportNotebookReady
 from app.identifiers import new_id
 from app.keys import Keys
 from app.main import Platform
+from app.runtime.asking import PROBLEMS, asking
 from app.runtime.door import COOKIE
+from app.runtime.engine import Instance
+from app.runtime.processes import Processes
 from app.runtime.routes import Proxy
 from app.settings import Settings
 from app.up import open_door, serving
@@ -40,13 +43,18 @@ from bench.server import server
 
 CONNECTIONS = 16
 NOTEBOOK = "plots"
+KEYS = Keys(b"bench" * 8)
 
 
 def measure(effort: Effort) -> Iterator[Comparison]:
     """Compare; nothing without wrk."""
     if shutil.which("wrk") is None:
         raise SystemExit("The figure `proxy` needs wrk (Debian: apt install wrk).")
-    kinds = (("a Python upstream", _uvicorn, Target(0.6)), ("an upstream that is Caddy", _responding, None))
+    kinds = (
+        ("JupyterLab", _jupyterlab, Target(0.6)),
+        ("a bare Python upstream", _uvicorn, None),
+        ("an upstream that is Caddy", _responding, None),
+    )
     for upstream, started, target in kinds:
         ours, theirs = _compare(effort, started)
         yield Comparison(
@@ -60,15 +68,17 @@ def measure(effort: Effort) -> Iterator[Comparison]:
 
 
 def _compare(
-    effort: Effort, started: Callable[[int], contextlib.AbstractContextManager[None]]
+    effort: Effort, started: Callable[[Path, str, str], contextlib.AbstractContextManager[str]]
 ) -> tuple[list[float], list[float]]:
-    upstream, static = free_port(), free_port()
+    static, run = free_port(), new_id("run")
+    token = KEYS.run_token(run)
     with contextlib.ExitStack() as stack:
         postgres, loop = stack.enter_context(server()), stack.enter_context(event_loop())
         place = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
-        stack.enter_context(started(upstream))
-        stack.enter_context(_caddy(f":{static} {{\n reverse_proxy 127.0.0.1:{upstream}\n}}"))
-        opened = _ours(postgres.database(), Path(place), upstream)
+        upstream = stack.enter_context(started(Path(place), run, token))
+        route = f"reverse_proxy {upstream} {{\n header_up X-Sophon-Token {token}\n }}"
+        stack.enter_context(_caddy(f":{static} {{\n {route}\n}}"))
+        opened = _ours(postgres.database(), Path(place), run, upstream)
         port, cookie = loop.run(opened.__aenter__())
         stack.callback(lambda: loop.run(opened.__aexit__(None, None, None)))
         headers = (
@@ -86,14 +96,14 @@ def _compare(
 
 
 @contextlib.asynccontextmanager
-async def _ours(dsn: str, place: Path, upstream: int) -> AsyncGenerator[tuple[int, str]]:
+async def _ours(dsn: str, place: Path, run: str, upstream: str) -> AsyncGenerator[tuple[int, str]]:
     """Open a platform without a runtime, in whose log a notebook answers at `upstream`; give its port and a cookie."""
     settings = Settings(data=place, port=free_port())
     async with contextlib.AsyncExitStack() as stack:
-        platform = await stack.enter_async_context(Platform.open(settings, Keys(b"bench" * 8), dsn))
+        platform = await stack.enter_async_context(Platform.open(settings, KEYS, dsn))
         await platform.set_up("admin", PASSWORD)
         _, principal = await platform.identity.log_in("admin", PASSWORD, "127.0.0.1")
-        await _begin_notebook(platform, principal.user, upstream)
+        await _begin_notebook(platform, principal.user, run, upstream)
         ticket = await platform.identity.spend_ticket(platform.identity.make_ticket(principal, NOTEBOOK), NOTEBOOK)
         assert ticket is not None
         door = place / "door.sock"
@@ -103,32 +113,61 @@ async def _ours(dsn: str, place: Path, upstream: int) -> AsyncGenerator[tuple[in
         yield settings.port, f"{COOKIE}={platform.identity.make_pass(ticket)}"
 
 
-async def _begin_notebook(platform: Platform, user: str, upstream: int) -> None:
-    by, run, group = Caller(user), new_id("run"), "space-lab"
+async def _begin_notebook(platform: Platform, user: str, run: str, upstream: str) -> None:
+    by, group = Caller(user), "space-lab"
     for command in (
         CreateGroup(by=by, group=group, title="Space lab"),
         CreateProject(by=by, project="apollo", group=group, title="Apollo"),
         CreateNotebook(by=by, notebook=NOTEBOOK, project="apollo", group=group, title="Plots"),
         StartNotebook(by=by, notebook=NOTEBOOK, group=group, run=run),
-        ReportNotebookReady(notebook=NOTEBOOK, run=run, upstream=f"127.0.0.1:{upstream}"),
+        ReportNotebookReady(notebook=NOTEBOOK, run=run, upstream=upstream),
     ):
         await platform.dispatch(command, Context())
 
 
 @contextlib.contextmanager
-def _uvicorn(port: int) -> Generator[None]:
+def _jupyterlab(place: Path, run: str, token: str) -> Generator[str]:
+    with event_loop() as loop:
+        engine = Processes(place / "processes", place / "s")
+        instance = loop.run(_start(engine, run, token))
+        try:
+            yield instance.upstream or ""
+        finally:
+            loop.run(engine.remove(instance))
+
+
+async def _start(engine: Processes, run: str, token: str) -> Instance:
+    await engine.create(NOTEBOOK, run, token)
+    await engine.start((await engine.instances())[0])
+    (instance,) = await engine.instances()
+    async with asking(instance.upstream or "", token) as session:
+        for _ in range(1_000):
+            with contextlib.suppress(*PROBLEMS):
+                async with session.get("/api/status") as answer:
+                    if answer.status == 200:
+                        return instance
+            await asyncio.sleep(0.05)
+    raise RuntimeError("JupyterLab did not start.")
+
+
+@contextlib.contextmanager
+def _uvicorn(_: Path, __: str, ___: str) -> Generator[str]:
+    port = free_port()
     command = [sys.executable, "-m", "uvicorn", "bench.upstream:app", f"--port={port}", "--no-access-log"]
     process = subprocess.Popen([*command, "--http=httptools", "--loop=uvloop", "--lifespan=off", "--log-level=warning"])
     try:
         _await_port(port)
-        yield
+        yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait(timeout=30)
 
 
-def _responding(port: int) -> contextlib.AbstractContextManager[None]:
-    return _caddy(f":{port} {{\n respond ok\n}}")
+@contextlib.contextmanager
+def _responding(_: Path, __: str, ___: str) -> Generator[str]:
+    port = free_port()
+    with _caddy(f":{port} {{\n respond ok\n}}"):
+        yield f"127.0.0.1:{port}"
 
 
 def _await_port(port: int) -> None:
