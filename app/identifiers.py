@@ -8,9 +8,10 @@ from uuid import UUID
 
 def uuid7() -> UUID:
     """Make a UUID: 48 bits of Unix milliseconds, then 74 random ones."""
-    value = int.from_bytes(time.time_ns().__floordiv__(1_000_000).to_bytes(6) + os.urandom(10))
-    value = value & ~(0xF << 76) | 0x7 << 76
-    return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
+    octets = bytearray((time.time_ns() // 1_000_000).to_bytes(6) + os.urandom(10))
+    octets[6] = octets[6] & 0x0F | 0x70
+    octets[8] = octets[8] & 0x3F | 0x80
+    return UUID(bytes=bytes(octets))
 
 
 def new_id(prefix: str) -> str:
