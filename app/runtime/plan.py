@@ -5,7 +5,6 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from app.domain.names import NotebookName
 from app.domain.notebooks import Notebook
 from app.domain.runs import FailureReason, RunId
 from app.runtime.engine import Instance
@@ -103,8 +102,3 @@ def _bring_up(notebook: Notebook, run: RunId, instance: Instance, now: datetime,
             return None  # none: it is paused, by somebody who will know why
         case "running":
             return AwaitAnswer(instance, deadline) if now < deadline else SayFailed(run, "not-ready-in-time", instance)
-
-
-def is_orphan(known: set[NotebookName], instance: Instance) -> bool:
-    """Whether no notebook of the log ever had this; it is removed like one whose notebook was deleted."""
-    return instance.notebook not in known
