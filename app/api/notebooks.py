@@ -156,8 +156,7 @@ async def start_notebook(
     """Have it run. Answers at once; `GET …/progress` tells how it goes on. Starting what runs changes nothing."""
     row = await found(notebooks.row_of(notebook), NoSuchNotebook)
     command = StartNotebook(by=asker.caller, notebook=notebook, group=row.group, run=new_id("run"))
-    receipt = await _ask(asker, command, notebooks)
-    return at(receipt, _view(await found(notebooks.row_of(notebook), NoSuchNotebook), settings), 202)
+    return await _set_going(asker, command, notebooks, settings)
 
 
 @post(
@@ -175,8 +174,7 @@ async def stop_notebook(
     """Have its run end. Its files are kept. Stopping what does not run changes nothing."""
     row = await found(notebooks.row_of(notebook), NoSuchNotebook)
     command = StopNotebook(by=asker.caller, notebook=notebook, group=row.group)
-    receipt = await _ask(asker, command, notebooks)
-    return at(receipt, _view(await found(notebooks.row_of(notebook), NoSuchNotebook), settings), 202)
+    return await _set_going(asker, command, notebooks, settings)
 
 
 @get(
@@ -213,6 +211,14 @@ async def show_progress(
                 row = rows[0] if rows else None
 
     return ServerSentEvent(events(), headers={"Cache-Control": "no-store"})
+
+
+async def _set_going(
+    asker: Asker, command: NotebookCommand, notebooks: Notebooks, settings: Settings
+) -> Response[NotebookView]:
+    """Have something begun, and answer at once with what the notebook is now."""
+    receipt = await _ask(asker, command, notebooks)
+    return at(receipt, _view(await found(notebooks.row_of(command.notebook), NoSuchNotebook), settings), 202)
 
 
 async def _ask(asker: Asker, command: NotebookCommand, notebooks: Notebooks) -> Receipt:
