@@ -1,151 +1,50 @@
-"""The `sophon` command line."""
+"""The `sophon` command: each module that is imported here hangs its commands on it."""
 
-import asyncio
-import contextlib
-import signal
-import sys
-import time
-from collections.abc import Coroutine
-from typing import Any
+from app.cli import (
+    approvals,
+    checkpoint,
+    differences,
+    doctor,
+    drill,
+    export,
+    installation,
+    log,
+    moments,
+    prove,
+    prune,
+    rebuilding,
+    recover,
+    retention,
+    rotate,
+    subject,
+    verify,
+    webhook,
+    witness,
+)
+from app.cli.groups import main
 
-import rich_click as click
-import uvloop
-from rich.console import Console
-from rich.panel import Panel
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-from app.audit.entry import UnreadableEntry
-from app.audit.log import Log
-from app.postgres import PostgresFailed
-from app.projections.rebuild import rebuild
-from app.runtime.containers import connect
-from app.runtime.engine import EngineError
-from app.runtime.images import ensure_image
-from app.runtime.routes import ProxyFailed
-from app.settings import BadSetting, Settings
-from app.telemetry import set_up_logging
-from app.up import Running, database, running
-
-console = Console(stderr=True)
-
-CANNOT = (UnreadableEntry, BadSetting, EngineError, PostgresFailed, ProxyFailed)
-"""What can keep it from starting, each with a sentence that says what to do."""
-
-
-@click.group()
-@click.version_option(package_name="sophon")  # pyright: ignore[reportUnknownMemberType]
-def main() -> None:
-    """Sophon: notebooks of research groups, and a log of everything that happened."""
-
-
-@main.command()
-def up() -> None:
-    """Start everything, until Ctrl-C.
-
-    Ctrl-C stops the notebooks too; SIGTERM leaves them running, to be taken over by the next start.
-    """
-    _run(_up)
-
-
-@main.command()
-def image() -> None:
-    """Build the image that notebooks are containers of, if it is not there."""
-    _run(_image)
-
-
-@main.group()
-def state() -> None:
-    """What is derived from the log."""
-
-
-@state.command("rebuild")
-def state_rebuild() -> None:
-    """Build every read model anew from the log, beside the live ones, and swap them in; the API goes on serving."""
-    _run(_rebuild)
-
-
-def _run(work: Any) -> None:
-    try:
-        settings = Settings.read()
-        set_up_logging(settings.log_format)
-        uvloop.run(work(settings))
-    except CANNOT as error:
-        console.print(f"[bold red]{error}[/]", highlight=False)
-        sys.exit(1)
-
-
-async def _up(settings: Settings) -> None:
-    began = time.monotonic()
-    stop = asyncio.Event()
-    interrupted = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_signal_handler(signal.SIGINT, lambda: (interrupted.set(), stop.set()))
-    with console.status("starting") as status:
-        started = running(settings, lambda line: status.update(f"{line[:100]}"))
-        told = await _or_stopped(started.__aenter__(), stop)
-    if told is None:
-        return
-    try:
-        _greet(told, time.monotonic() - began)
-        died = asyncio.ensure_future(told.proxy_died())
-        stopped = asyncio.ensure_future(stop.wait())
-        await asyncio.wait({died, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if died.done() and not stop.is_set():
-            raise died.result()
-        died.cancel()
-        if interrupted.is_set():
-            with console.status("stopping the notebooks"):
-                await told.stop_notebooks()
-    finally:
-        with console.status("stopping"):
-            await started.__aexit__(None, None, None)
-    console.print("Stopped; everything is kept.")
-
-
-async def _or_stopped(work: Coroutine[Any, Any, Running], stop: asyncio.Event) -> Running | None:
-    """Wait for the start, or, if somebody stops it first, undo what was done of it."""
-    starting = asyncio.ensure_future(work)
-    stopped = asyncio.ensure_future(stop.wait())
-    await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    if not starting.done():
-        starting.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await starting
-        return None
-    return starting.result()
-
-
-def _greet(told: Running, seconds: float) -> None:
-    lines = [
-        f"Sophon       [link={told.address}]{told.address}[/]",
-        f"API          {told.address}/schema",
-        f"runtime      {told.runtime}" + ("" if told.runtime == "process" else f": {told.why}"),
-        f"first user   {told.username}",
-    ]
-    if told.password:
-        lines.append(f"password     [bold]{told.password}[/]   (shown this once)")
-    console.print(Panel("\n".join(lines), title=f"started in {seconds:.1f} s", title_align="left", highlight=False))
-    if told.runtime == "process":
-        console.print(f"[bold red]NOT ISOLATED.[/] {told.why}", highlight=False)
-    console.print("Ctrl-C stops everything.")
-
-
-async def _image(_: Settings) -> None:
-    async with connect() as docker:
-        name = await ensure_image(docker, lambda line: console.print(line, highlight=False, markup=False))
-    console.print(f"{name} is there.")
-
-
-async def _rebuild(settings: Settings) -> None:
-    columns = (TextColumn("rebuilding"), BarColumn(), TextColumn("{task.completed:,} of {task.total:,} entries"))
-    async with database(settings, console.print) as dsn, Log.open(dsn) as log:
-        with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
-            task = progress.add_task("rebuild", total=log.head)
-            position = await rebuild(log, lambda at, head: progress.update(task, completed=at, total=head))
-    console.print(f"Every read model was rebuilt from {position:,} entries.")
-
+__all__ = [
+    "approvals",
+    "checkpoint",
+    "differences",
+    "doctor",
+    "drill",
+    "export",
+    "installation",
+    "log",
+    "main",
+    "moments",
+    "prove",
+    "prune",
+    "rebuilding",
+    "recover",
+    "retention",
+    "rotate",
+    "subject",
+    "verify",
+    "webhook",
+    "witness",
+]
 
 if __name__ == "__main__":
     main()

@@ -4,17 +4,19 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from app.audit.entry import GUEST, Actor, Context, Draft
 from app.audit.log import Log
+from app.audit.pruned import DatabaseRefuses
 from app.audit.recent import Condition
 from app.audit.writer import ConditionViolated, LogUnavailable
-from app.domain.command import Command, CommandRefused
+from app.domain.command import Command, CommandRefused, Power
 from app.domain.errors import Conflict, Refusal
 from app.domain.event import Access, Event
 from app.domain.model import Basis
 
-__all__ = ["GUEST", "Actor", "Context", "Dispatch", "LogCannotBeWritten", "Receipt"]
+__all__ = ["GUEST", "Actor", "Context", "DatabaseRefuses", "Dispatch", "LogCannotBeWritten", "Receipt", "using"]
 
 RACES = 100
 """How often a race is lost before the caller is told. Each round somebody else's decision went through."""
@@ -54,6 +56,8 @@ class Dispatch:
     def __init__(self, log: Log, read_models: ReadModels | None = None) -> None:
         self._log = log
         self._read_models = read_models
+        self.can_write = True
+        """Whether the log took what it was last given: while it does not, an alarm has to ring."""
 
     async def __call__(self, command: Command, context: Context) -> Receipt:
         """Carry a command out, all or nothing. Raises the `Refusal` of the rule that said no, once that is recorded."""
@@ -63,26 +67,32 @@ class Dispatch:
             raise
         except Refusal as refusal:
             await self._record_refusal(command, refusal, context)
+            refusal.recorded = True
             raise
         if self._read_models is not None and not await self._read_models.reach(receipt.position):
             return Receipt(receipt.events, receipt.position, seen=False)
         return receipt
 
-    async def record(self, access: Access, context: Context, *, refused: str | None = None) -> None:
-        """Record what was done, or refused, and changed no state."""
+    async def record(
+        self, access: Access, context: Context, *, refused: str | None = None, tags: Sequence[str] = ()
+    ) -> None:
+        """Record what was done, or refused, and changed no state; `tags` are added to the access's own."""
         outcome = "refused" if refused else "success"
-        await self._append([context.draft(access, outcome=outcome, reason=refused)])
+        await self._append([context.draft(access, outcome=outcome, reason=refused, tags=tags)])
 
     async def _decide(self, command: Command, context: Context) -> Receipt:
         basis = command.rests_on()
         selections = tuple(one for part in basis for one in part.selections)
         for _ in range(RACES):
             page = await self._log.read(selections)
-            events = list(command.decide(*_fold(basis, [record.event for record in page.records])))
+            models = _fold(basis, [record.event for record in page.records])
+            events = list(command.decide(*models))
             if not events:
                 return Receipt(events, page.head)
             try:
-                drafts = [context.draft(event) for event in events]
+                acting = using(context, command.acts_as(*models))
+                # A power is filed under all that it was used on: those whose it is look for it there.
+                drafts = [acting.draft(event, tags=command.tags if acting.actor.role else ()) for event in events]
                 position = await self._append(drafts, Condition(selections, page.head))
             except ConditionViolated:
                 continue
@@ -96,9 +106,17 @@ class Dispatch:
 
     async def _append(self, drafts: Sequence[Draft], condition: Condition | None = None) -> int:
         try:
-            return await self._log.append(drafts, condition)
+            position = await self._log.append(drafts, condition)
         except LogUnavailable as error:
+            self.can_write = False
             raise LogCannotBeWritten from error
+        self.can_write = True
+        return position
+
+
+def using(context: Context, power: Power | None) -> Context:
+    """Say in the context that somebody used a power (none: that they did not)."""
+    return replace(context, actor=replace(context.actor, role=power)) if context.actor.role != power else context
 
 
 def _fold(basis: Sequence[Basis[Any]], events: list[Event]) -> list[Any]:

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections import OrderedDict, defaultdict, deque
+from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
 
 import argon2
@@ -14,15 +14,17 @@ from msgspec.structs import replace
 
 from app.audit.entry import Actor, Record
 from app.audit.log import Log
-from app.audit.vault import Key, KeyKind, Vault
+from app.audit.sealing.vault import Key, KeyKind, Vault
 from app.domain.command import Caller
-from app.domain.errors import Forbidden, Refusal
+from app.domain.errors import Forbidden
 from app.domain.model import events
 from app.domain.names import UserId
+from app.domain.subjects import SubjectErased
 from app.domain.tokens import Scope, TokenRevoked
-from app.domain.users import Account, LoggedOut, UserCreated, UsernameDigest
+from app.domain.users import Account, LoggedOut, UserCreated, UsernameDigest, UserRolesChanged
 from app.identifiers import new_id
 from app.keys import Keys
+from app.throttle import Throttle
 
 SESSION = timedelta(days=7)
 TICKET = timedelta(seconds=30)
@@ -40,6 +42,16 @@ class Principal(Struct, frozen=True):
     kind: KeyKind
     key: str
     scopes: frozenset[str]
+    auditor: bool = False
+
+    def has(self, scope: Scope) -> bool:
+        """Whether this key opens what needs a scope; who may administer with it may read the audit log too."""
+        return scope in self.scopes or (scope == Scope.AUDIT and Scope.ADMIN in self.scopes)
+
+    @property
+    def audits(self) -> bool:
+        """Whether they may read everything in the audit log, with this key."""
+        return (self.auditor or self.administrator) and self.has(Scope.AUDIT)
 
     @property
     def caller(self) -> Caller:
@@ -80,55 +92,6 @@ class BadCredentials(Forbidden):
         """Whose password it was not: for the log, never for the answer."""
 
 
-class TooManyAttempts(Refusal):
-    """Too many wrong passwords; wait some minutes and try again."""
-
-    status = 429
-
-
-class Throttle:
-    """Bounds wrong passwords: so many in a window, for each user name from one address, and for each address."""
-
-    WINDOW = 300.0
-    PER_NAME, PER_SOURCE = 10, 100
-
-    def __init__(self) -> None:
-        self._failures: defaultdict[str, deque[float]] = defaultdict(deque)
-
-    def check(self, name: str, source: str) -> None:
-        """Raise `TooManyAttempts`."""
-        if self._count(f"{source} {name}") >= self.PER_NAME or self._count(source) >= self.PER_SOURCE:
-            raise TooManyAttempts
-
-    def attempt(self, name: str, source: str) -> None:
-        """Take in an attempt before it is checked, so that those that come at once are bounded too.
-
-        Raises `TooManyAttempts`.
-        """
-        self.check(name, source)
-        for key in (f"{source} {name}", source):
-            self._failures[key].append(time.monotonic())
-        if len(self._failures) > REMEMBERED:
-            for key in list(self._failures):
-                self._count(key)
-
-    def succeeded(self, name: str, source: str) -> None:
-        """Take an attempt back: the password was right."""
-        for key in (f"{source} {name}", source):
-            if failures := self._failures.get(key):
-                failures.pop()
-
-    def _count(self, key: str) -> int:
-        failures = self._failures.get(key)
-        if failures is None:
-            return 0
-        while failures and failures[0] < time.monotonic() - self.WINDOW:
-            failures.popleft()
-        if not failures:
-            del self._failures[key]
-        return len(failures)
-
-
 class Identity:
     """Proves who asks. Keys are remembered, and forgotten as soon as the log says that they were ended."""
 
@@ -142,6 +105,7 @@ class Identity:
         self._remembered: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._live: dict[str, float] = {}
+        self._roles_changed = 0
         self._hashing = asyncio.Semaphore(2)
 
     def digest_of(self, username: str) -> UsernameDigest:
@@ -190,9 +154,12 @@ class Identity:
         if key is None or key.id in self._ended:
             self._remembered.pop(digest, None)
             return None
+        before = self._roles_changed
         principal = await self._principal(key)
         if key.id in self._ended:
             return None
+        if before != self._roles_changed:
+            return principal  # it may say what was read before they changed: not to be remembered
         left = (key.expires - datetime.now(UTC)).total_seconds()
         self._remembered[digest] = (time.monotonic() + min(TRUST, left), principal)
         if len(self._remembered) > REMEMBERED:
@@ -230,8 +197,11 @@ class Identity:
             return False
         if self._live.get(id_, 0) > time.monotonic():
             return True
+        before = self._roles_changed
         if not await self._vault.is_live(id_) or id_ in self._ended:
             return False
+        if before != self._roles_changed:
+            return True  # somebody may have been erased since: not to be remembered
         if len(self._live) > REMEMBERED:
             self._live.clear()
         self._live[id_] = time.monotonic() + TRUST
@@ -256,11 +226,21 @@ class Identity:
         await self._vault.drop(id_)
         self._forget(id_)
 
+    def forget_roles(self, user: UserId) -> None:
+        """Look up again, with the next request, what a user may do."""
+        self._roles_changed += 1
+        for digest in [digest for digest, (_, known) in self._remembered.items() if known.user == user]:
+            del self._remembered[digest]
+
     def apply(self, records: list[Record]) -> None:
-        """Take in what the log says of sessions and tokens that ended."""
+        """Take in what the log says of sessions and tokens that ended, of roles that changed, and of erased users."""
         for record in records:
-            if record.entry.type in ("LoggedOut", "TokenRevoked"):
+            if record.entry.type in ("LoggedOut", "TokenRevoked", "UserRolesChanged", "SubjectErased"):
                 match record.event:
+                    case SubjectErased(subject=subject):
+                        self._forget_user(subject.removeprefix("user:"))
+                    case UserRolesChanged(user=user):
+                        self.forget_roles(user)
                     case LoggedOut(session=id_) | TokenRevoked(token=id_):
                         self._forget(id_)
                     case _:
@@ -272,12 +252,19 @@ class Identity:
             self.apply(records)
 
     async def catch_up(self) -> int:
-        """Drop the keys of tokens that the log says were revoked: a killed process may have got no further."""
+        """Drop the keys of tokens and sessions that the log says were ended: a killed process may have got no further.
+
+        Erase again who was erased: the database may be a backup of a time when they were not. Returns up to where the
+        log was read: what ends a key while this goes on comes after it, and is followed.
+        """
+        head = self._log.head
+        await self._vault.erase_again()
+        await self._vault.drop_ended_sessions()
         page = await self._log.read((events(TokenRevoked),))
         await self._vault.drop_all(
             [event.token for one in page.records if isinstance(event := one.event, TokenRevoked)]
         )
-        return page.head
+        return head
 
     def csrf_token(self, principal: Principal) -> str:
         """Give what a page has to send with every change that it makes in this session."""
@@ -291,6 +278,14 @@ class Identity:
         for digest in [digest for digest, (_, principal) in self._remembered.items() if principal.key == id_]:
             del self._remembered[digest]
 
+    def _forget_user(self, user: UserId) -> None:
+        """Forget a user's name and keys: in the vault there are none any more."""
+        for _, principal in self._remembered.values():
+            if principal.user == user:
+                self._ended[principal.key] = None
+        self.forget_roles(user)
+        self._live.clear()
+
     async def _verify(self, kept: str, password: str) -> bool:
         async with self._hashing:
             try:
@@ -303,10 +298,21 @@ class Identity:
         return next((event for record in page.records if isinstance(event := record.event, UserCreated)), None)
 
     async def _principal(self, key: Key) -> Principal:
-        page = await self._log.read(Account.of(key.user).selections)
-        created = next(event for record in page.records if isinstance(event := record.event, UserCreated))
+        basis = Account.of(key.user)
+        page = await self._log.read(basis.selections)
+        async with self._log.pool.connection() as connection:
+            await self._log.reveal(connection, page.records)
+        happened = [record.event for record in page.records]
+        account = basis.fold(happened)
+        created = next(event for event in happened if isinstance(event, UserCreated))
         return Principal(
-            key.user, created.username.text, created.administrator, key.kind, key.id, frozenset(key.scopes)
+            user=key.user,
+            username=created.username.text,
+            administrator=account.administrator,
+            auditor=account.auditor,
+            kind=key.kind,
+            key=key.id,
+            scopes=frozenset(key.scopes),
         )
 
 

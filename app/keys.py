@@ -34,6 +34,10 @@ class Keys:
         """Give 32 bytes that only this installation can compute."""
         return hmac.digest(self._secret, f"{purpose}\0{message}".encode(), hashlib.sha256)
 
+    def vault_key(self) -> bytes:
+        """Give the key that wraps the keys of the vault: a dump of the database is of no use without it."""
+        return self.derive("vault", "")
+
     def username_digest(self, username: str) -> str:
         """Give what stands for a user name in a tag: without the secret it cannot be guessed back."""
         return base32(self.derive("username", username)[:16])

@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import os
+import pwd
 import re
+import signal
 import subprocess
 import time
 import warnings
@@ -12,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
+import psycopg_pool
 import structlog
 
 from app.tasks import end
@@ -19,10 +24,24 @@ from app.tasks import end
 RECOVERY = 120.0
 """Seconds that PostgreSQL is given to come up; after a crash it replays what it had not yet written to its tables."""
 
-
 LOOK_EVERY = 1.0
 
+_WHO_GETS_IN = """\
+# Written by Sophon at every start. The administrator of the database is whoever runs Sophon, and nobody else.
+local all postgres peer map=sophon
+local all all scram-sha-256
+"""
+
+_QUIET = """
+# Written by Sophon: a DETAIL of an error may quote a row, and what is sealed or erased has no place in a log file.
+log_error_verbosity = terse
+"""
+
 _log = structlog.get_logger(__name__)
+
+
+DATABASE_ERRORS = (psycopg.Error, psycopg_pool.PoolTimeout)
+"""What a database raises that is away, or is not what it should be."""
 
 
 class PostgresFailed(Exception):
@@ -76,13 +95,38 @@ def _start(data: Path) -> Any:
         give_up = time.monotonic() + RECOVERY
         while True:
             try:
-                return get_server(data, cleanup_mode="stop")
+                server = get_server(data, cleanup_mode="stop")
+                _configure(server)
+                return server
             except (AssertionError, subprocess.TimeoutExpired):
                 # It is still recovering: the library waits for ten seconds and then loses count.
                 PostgresServer._instances.pop(data.resolve(), None)  # pyright: ignore[reportPrivateUsage]
                 if time.monotonic() > give_up:
                     raise
                 time.sleep(1)
+
+
+def _configure(server: Any) -> None:
+    """Let in as its superuser only this user of the machine (and root); and have its own log quote no rows.
+
+    The library lets in whoever reaches the socket. That may be anybody: where the path of the data directory is long,
+    the socket lies in a directory open to all.
+    """
+    names = dict.fromkeys((pwd.getpwuid(os.getuid()).pw_name, "root"))
+    files = {"pg_hba.conf": _WHO_GETS_IN, "pg_ident.conf": "".join(f'sophon "{name}" postgres\n' for name in names)}
+    data: Path = server.pgdata
+    settings = (data / "postgresql.conf").read_text()
+    files["postgresql.conf"] = settings if _QUIET in settings else settings + _QUIET
+    changed = [name for name, text in files.items() if (data / name).read_text() != text]
+    for name in sorted(changed, reverse=True):  # first who is who, then what that is good for
+        fresh = data / f"{name}.new"
+        fresh.touch(mode=0o600)
+        fresh.write_text(files[name])
+        owner = data.stat()
+        os.chown(fresh, owner.st_uid, owner.st_gid)
+        fresh.replace(data / name)
+    if changed:
+        os.kill(server.get_pid(), signal.SIGHUP)
 
 
 def _forget_the_dead(data: Path) -> None:

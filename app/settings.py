@@ -1,8 +1,9 @@
 """Every deployment option: read once from the environment, `SOPHON_*`, into one frozen value."""
 
+import base64
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
@@ -13,6 +14,8 @@ from app.domain.users import Username
 
 RuntimeChoice = Literal["auto", "docker", "process"]
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_ORIGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
+_WEB = re.compile(r"https?://[^\s/?#@]+(/[^\s#]*)?")
 _T = TypeVar("_T")
 
 
@@ -36,7 +39,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     notebook_cpus: float = 2.0
     notebook_pids: int = 512
     start_timeout: int = 120
+    heartbeat: int = 300
     log_format: Literal["auto", "console", "json"] = "auto"
+    signer: Path | None = None
+    log_origin: str | None = None
+    witness_policy: Path | None = None
+    retention: Mapping[str, int] = msgspec.field(default_factory=dict[str, int])
+    webhook_url: str | None = None
+    webhook_secret: bytes | None = None
 
     @property
     def address(self) -> str:
@@ -46,6 +56,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     def notebook_address(self, notebook: str) -> str:
         """Where browsers find a notebook: an origin of its own, so that its code cannot act as the platform."""
         return f"http://{notebook}.{self.notebook_domain}{self._port}"
+
+    @property
+    def signer_directory(self) -> Path:
+        """Where the signer keeps its keys and what it signed: never in the database."""
+        return self.signer or self.data / "signer"
 
     @property
     def _port(self) -> str:
@@ -69,7 +84,14 @@ class Settings(Struct, frozen=True, kw_only=True):
             notebook_cpus=given.number("NOTEBOOK_CPUS", 2, 1, 1024),
             notebook_pids=given.number("NOTEBOOK_PIDS", 512, 64, 1_000_000),
             start_timeout=given.number("START_TIMEOUT", 120, 5, 3600),
+            heartbeat=given.number("HEARTBEAT", 300, 0, 86_400),
             log_format=given.choice("LOG_FORMAT", "auto", ("auto", "console", "json")),
+            signer=given.path("SIGNER"),
+            log_origin=given.origin("LOG_ORIGIN"),
+            witness_policy=given.path("WITNESS_POLICY"),
+            retention=given.days("RETENTION", ("security", "reads", "pulse")),
+            webhook_url=given.web("WEBHOOK_URL"),
+            webhook_secret=given.shared_secret("WEBHOOK_SECRET", "WEBHOOK_URL"),
         )
 
 
@@ -108,6 +130,52 @@ class Environment:
                 f"SOPHON_{name} has to be a user name: a lower-case letter, then up to 31 lower-case letters, digits, "
                 f"dots, hyphens or underscores; it is {text!r}."
             ) from None
+
+    def path(self, name: str) -> Path | None:
+        """Read a path, or none."""
+        text = self.text(name, "")
+        return Path(text).expanduser().absolute() if text else None
+
+    def days(self, name: str, classes: Sequence[str]) -> Mapping[str, int]:
+        """Read how many days each of some classes is kept, such as `reads=365 pulse=30`."""
+        given = [part.partition("=") for part in self.text(name, "").split()]
+        if bad := [one for one, _, days in given if one not in classes or not re.fullmatch(r"[1-9][0-9]{0,4}", days)]:
+            raise BadSetting(
+                f"SOPHON_{name} has to be days for any of {', '.join(classes)}, such as `reads=365 pulse=30`; "
+                f"{bad[0]!r} is not. Facts are kept for ever."
+            )
+        return {one: int(days) for one, _, days in given}
+
+    def web(self, name: str) -> str | None:
+        """Read an address of the web, or none."""
+        text = self.text(name, "")
+        if text and not _WEB.fullmatch(text):
+            raise BadSetting(f"SOPHON_{name} has to be such as https://siem.example.org/sophon; it is {text[:300]!r}.")
+        return text or None
+
+    def shared_secret(self, name: str, goes_with: str) -> bytes | None:
+        """Read a secret of Standard Webhooks, or none; it has to be there if another variable is."""
+        text = self.text(name, "")
+        try:
+            secret = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+        except ValueError:
+            secret = b""
+        if (text or self.text(goes_with, "")) and not (text.startswith("whsec_") and 24 <= len(secret) <= 64):
+            raise BadSetting(
+                f"SOPHON_{name} has to be whsec_ and 24 to 64 bytes in base64, such as `echo whsec_$(openssl rand "
+                f"-base64 32)` gives, and goes with SOPHON_{goes_with}."
+            )
+        return secret or None
+
+    def origin(self, name: str) -> str | None:
+        """Read the name of a log, which becomes that of its keys."""
+        text = self.text(name, "")
+        if text and not _ORIGIN.fullmatch(text):
+            raise BadSetting(
+                f"SOPHON_{name} has to be the name of a log, such as lab.example.org/log: host and path, without a "
+                f"scheme, at most 200 letters, digits or any of ._/-; it is {text[:300]!r}."
+            )
+        return text or None
 
     def host(self, name: str, default: str) -> str:
         """Read a host name, without scheme, port or path."""

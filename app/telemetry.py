@@ -5,13 +5,18 @@ import sys
 from typing import Literal
 
 import structlog
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 REGISTRY = CollectorRegistry()
 HEAD = Gauge("sophon_log_head", "Position of the newest entry", registry=REGISTRY)
 APPLIED = Gauge("sophon_read_models_position", "Position that the read models have applied", registry=REGISTRY)
+SIGNED = Gauge("sophon_log_signed_size", "Entries that the newest checkpoint signs", registry=REGISTRY)
+CHECKPOINT_AGE = Gauge("sophon_log_checkpoint_age_seconds", "Time since something was signed", registry=REGISTRY)
+SIGNER_UP = Gauge("sophon_log_signer_up", "Whether the signer goes on", registry=REGISTRY)
 PROJECTOR_UP = Gauge("sophon_projector_up", "Whether the projector goes on", registry=REGISTRY)
 SUPERVISOR_UP = Gauge("sophon_supervisor_up", "Whether the runtime's supervisor goes on", registry=REGISTRY)
+WRITABLE = Gauge("sophon_log_writable", "Whether the log took what it was last given", registry=REGISTRY)
+UNRECORDED = Counter("sophon_accesses_unrecorded", "Accesses that the log could not take", registry=REGISTRY)
 RUNS = Gauge("sophon_runs", "Notebook runs by status", ["status"], registry=REGISTRY)
 
 

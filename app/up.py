@@ -17,6 +17,7 @@ from typing import Any
 import uvicorn
 from msgspec import Struct
 
+from app.audit.database.provision import application, prepare
 from app.identifiers import base32
 from app.keys import Keys
 from app.main import Platform, create_app
@@ -99,6 +100,7 @@ async def open_door(platform: Platform) -> Door:
         platform.identity,
         admissions,
         platform.dispatch,
+        platform.acts,
         platform.keys,
         settings.address,
         settings.notebook_domain,
@@ -112,7 +114,18 @@ def keys_of(settings: Settings) -> Keys:
 
 @contextlib.asynccontextmanager
 async def database(settings: Settings, say: Say) -> AsyncGenerator[str]:
-    """Give the DSN of the database that was set, or of the embedded one, which is started."""
+    """Set up the database that was set, or the embedded one, and give the DSN that the application uses it by.
+
+    That is of a login of its own, which may append to the log and change nothing of it.
+    """
+    async with administered(settings, say) as dsn:
+        await prepare(dsn)
+        yield await application(dsn, keys_of(settings))
+
+
+@contextlib.asynccontextmanager
+async def administered(settings: Settings, say: Say) -> AsyncGenerator[str]:
+    """Give the DSN of who administrates the database that was set, or the embedded one, which is started."""
     if settings.database_url:
         yield settings.database_url
         return

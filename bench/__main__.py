@@ -8,7 +8,21 @@ from rich.console import Console
 
 from bench.measure import FULL, QUICK, Comparison, Figure, table
 
-FIGURES = ("appends", "pgbench", "commands", "projection", "create_project", "start", "proxy", "memory")
+FIGURES = (
+    "appends",
+    "tree",
+    "pgbench",
+    "commands",
+    "projection",
+    "rebuild",
+    "query",
+    "create_project",
+    "start",
+    "proxy",
+    "memory",
+    "verify",
+    "export",
+)
 
 
 def main() -> int:

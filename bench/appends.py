@@ -22,7 +22,7 @@ from app.domain.projects import ProjectCreated
 from app.identifiers import new_id
 from bench.loop import event_loop, rate_of_tasks, rate_of_threads
 from bench.measure import Comparison, Effort, Target, alternate
-from bench.server import Server, parts, server
+from bench.server import SEALER, Server, parts, server
 
 TARGETS = {1: 1.2, 8: 4.0, 32: 8.0}
 
@@ -48,7 +48,7 @@ def measure(effort: Effort) -> Iterator[Comparison]:
 def _compare(postgres: Server, callers: int, effort: Effort) -> tuple[list[float], list[float]]:
     recorder = library_recorder(postgres.database(), callers)
     with event_loop() as loop:
-        opened = Log.open(postgres.database())
+        opened = Log.open(postgres.database(), SEALER)
         log = loop.run(opened.__aenter__())
         try:
             return alternate(

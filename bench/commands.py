@@ -24,7 +24,7 @@ from app.projections.projector import Projector
 from bench import library
 from bench.loop import event_loop, rate_of_tasks, rate_of_threads
 from bench.measure import Comparison, Effort, Target, alternate
-from bench.server import server
+from bench.server import SEALER, server
 
 CALLERS = 32
 GROUP = "space-lab"
@@ -56,7 +56,7 @@ def measure(effort: Effort) -> Iterator[Comparison]:
 
 @contextlib.asynccontextmanager
 async def _ours(dsn: str) -> AsyncGenerator[Callable[[], Awaitable[object]]]:
-    async with Log.open(dsn) as log:
+    async with Log.open(dsn, SEALER) as log:
         projector = Projector(log)
         projecting = asyncio.create_task(projector.run())
         dispatch = Dispatch(log, projector)

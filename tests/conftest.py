@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from app.audit.log import Log
-from tests.database import Databases, server
+from tests.database import SEALER, Databases, server
 
 
 @pytest.fixture(scope="session")
@@ -28,5 +28,5 @@ def dsn(databases: Databases) -> Iterator[str]:
 @pytest.fixture
 async def log(dsn: str) -> AsyncIterator[Log]:
     """An open, empty log."""
-    async with Log.open(dsn) as log:
+    async with Log.open(dsn, SEALER) as log:
         yield log

@@ -17,7 +17,8 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
-from app.audit.log import create_schema
+from app.audit.database.provision import create_schema
+from app.audit.sealing.sealer import Sealer
 
 with warnings.catch_warnings():
     # It asks for the user's runtime directory as it is imported, and platformdirs warns where there is none.
@@ -26,6 +27,9 @@ with warnings.catch_warnings():
 
 FAST = ("fsync = off", "full_page_writes = off")
 """For data that nobody will miss: durability costs most of the time that a small test takes."""
+
+SEALER = Sealer(b"s" * 32)
+"""What tests seal with: the same in every process."""
 
 _TEMPLATE = "sophon_template"
 

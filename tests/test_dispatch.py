@@ -27,7 +27,7 @@ from app.domain.projects import CreateProject, ProjectCreated
 from app.domain.users import AlreadySetUp, CreateFirstAdministrator, CreateUser, LoggedIn, LoginRefused
 from app.projections.notebooks import Notebooks
 from app.projections.projector import Projector
-from tests.database import end
+from tests.database import SEALER, end
 from tests.domain.cast import (
     ADA,
     APOLLO,
@@ -79,7 +79,7 @@ async def test_fifty_who_start_a_notebook_at_once_start_it_once(log: Log) -> Non
 
 async def test_fifty_who_start_a_notebook_in_two_processes_start_it_once(dsn: str) -> None:
     commands = [StartNotebook(by=bob, notebook=PLOTS, group=LAB, run=an_id("run", n)) for n in range(50)]
-    async with Log.open(dsn) as log, Log.open(dsn) as other:
+    async with Log.open(dsn, SEALER) as log, Log.open(dsn, SEALER) as other:
         await has_happened(log, plots)
         await asyncio.gather(try_all(log, commands[:25]), try_all(other, commands[25:]))
         assert types(await after(log, len(plots))) == {"NotebookStartRequested": 1}

@@ -8,15 +8,17 @@ import argon2
 import pytest
 
 from app import identity as identity_module
+from app import throttle as throttle_module
 from app.audit.entry import Context
 from app.audit.log import Log
-from app.audit.vault import Vault
+from app.audit.sealing.vault import Vault
 from app.domain.names import Personal
 from app.domain.tokens import Scope, TokenIssued, TokenRevoked
 from app.domain.users import LoggedOut, UserCreated
-from app.identity import BadCredentials, Identity, Throttle, TooManyAttempts
+from app.identity import BadCredentials, Identity
 from app.keys import Keys
-from tests.database import end
+from app.throttle import Throttle, TooManyAttempts
+from tests.database import SEALER, end
 from tests.domain.cast import ADA, BOB, GRACE, PLOTS, an_id
 
 KEYS = Keys(b"k" * 32)
@@ -112,7 +114,7 @@ async def test_after_ten_wrong_passwords_the_right_one_has_to_wait(
     await identity.log_in("ada", PASSWORD, ELSEWHERE)
     await identity.log_in("bob", PASSWORD, HOME)
     now = identity_module.time.monotonic()
-    monkeypatch.setattr(identity_module.time, "monotonic", lambda: now + Throttle.WINDOW + 1)
+    monkeypatch.setattr(throttle_module.time, "monotonic", lambda: now + Throttle.WINDOW + 1)
     await identity.log_in("ada", PASSWORD, HOME)
 
 
@@ -137,14 +139,26 @@ async def test_right_passwords_are_not_bounded(identity: Identity) -> None:
 
 
 def test_a_throttle_forgets_names_that_nobody_tries_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identity_module, "REMEMBERED", 50)
+    monkeypatch.setattr(throttle_module, "REMEMBERED", 50)
     clock = [0.0]
-    monkeypatch.setattr(identity_module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(throttle_module.time, "monotonic", lambda: clock[0])
     throttle = Throttle()
     for n in range(500):
         clock[0] += Throttle.WINDOW / 20
         throttle.attempt(f"name-{n}", f"source-{n}")
     assert len(throttle._failures) < 100  # pyright: ignore[reportPrivateUsage]
+
+
+def test_a_throttle_keeps_no_name_and_no_address() -> None:
+    throttle = Throttle()
+    throttle.attempt("ada-canary", "192.0.2.77")
+    kept = repr(vars(throttle))
+    assert len(throttle._failures) == 2  # pyright: ignore[reportPrivateUsage]
+    assert "canary" not in kept
+    assert "192.0.2.77" not in kept
+    throttle.succeeded("ada-canary", "192.0.2.77")
+    throttle.succeeded("somebody-else", "192.0.2.78")
+    assert not throttle._failures  # pyright: ignore[reportPrivateUsage]
 
 
 async def test_a_token_opens_with_its_scopes_only(identity: Identity) -> None:
@@ -201,7 +215,7 @@ async def test_ending_one_key_leaves_the_others_open(identity: Identity) -> None
 async def test_a_key_that_was_ended_in_another_process_opens_nothing_as_soon_as_the_log_says_so(
     identity: Identity, log: Log, dsn: str, kind: str
 ) -> None:
-    async with Log.open(dsn) as other_log:
+    async with Log.open(dsn, SEALER) as other_log:
         other = quick(other_log)
         following = asyncio.create_task(other.run())
         await asyncio.sleep(0)
@@ -233,6 +247,19 @@ async def test_a_key_that_the_log_says_was_ended_stays_ended_when_the_process_di
     assert not await restarted.is_open(TOKEN)
 
 
+async def test_a_session_that_the_log_says_was_ended_stays_ended_when_the_process_died_before_the_vault_knew(
+    identity: Identity, log: Log
+) -> None:
+    secret, principal = await identity.log_in("ada", PASSWORD, HOME)
+    other, _ = await identity.log_in("ada", PASSWORD, HOME)
+    await log.append([Context().draft(LoggedOut(user=ADA, session=principal.key))])
+    restarted = quick(log)
+    await restarted.catch_up()
+    assert await restarted.who(secret, "session") is None
+    assert not await restarted.is_open(principal.key)
+    assert await restarted.who(other, "session") is not None
+
+
 async def test_a_ticket_leads_to_its_notebook_once(identity: Identity) -> None:
     _, ada = await identity.log_in("ada", PASSWORD, HOME)
     ticket = identity.make_ticket(ada, PLOTS)
@@ -245,7 +272,7 @@ async def test_a_ticket_leads_to_its_notebook_once(identity: Identity) -> None:
 async def test_a_ticket_that_many_spend_at_once_is_spent_once(identity: Identity, dsn: str) -> None:
     _, ada = await identity.log_in("ada", PASSWORD, HOME)
     ticket = identity.make_ticket(ada, PLOTS)
-    async with Log.open(dsn) as other_log:
+    async with Log.open(dsn, SEALER) as other_log:
         doors = [identity, quick(other_log)] * 10
         found = await asyncio.gather(*(door.spend_ticket(ticket, PLOTS) for door in doors))
     assert sum(one is not None for one in found) == 1

@@ -2,7 +2,7 @@
 
 import hmac
 import re
-from typing import Any
+from typing import Any, cast, get_args
 
 from litestar import Request
 from litestar.connection import ASGIConnection
@@ -11,16 +11,33 @@ from litestar.di import NamedDependency
 from litestar.handlers.base import BaseRouteHandler
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.acts import Acts
 from app.api.problems import NotYetReadable
 from app.dispatch import GUEST, Context, Dispatch, Receipt
+from app.domain.audits import AuditorsOnly
 from app.domain.command import Caller, Command
 from app.domain.errors import Forbidden, Refusal
+from app.domain.event import Access
+from app.domain.groups import GroupName
+from app.domain.names import NotebookName, UserId
+from app.domain.projects import ProjectName
 from app.domain.tokens import Scope as TokenScope
+from app.domain.tokens import TokenId, TokenUsed
 from app.identifiers import uuid7
 from app.identity import Identity, Principal
 
 COOKIE = "__Host-sophon"
 SAFE = ("GET", "HEAD", "OPTIONS")
+_NAMES = {
+    kind: re.compile(str(meta.pattern))
+    for name in (GroupName, ProjectName, NotebookName, UserId, TokenId)
+    for meta in get_args(name)[1:]
+    for kind in meta.extra.values()
+}
+"""Which parts of an address are names, by their kind: a refusal is filed under those that could be a thing's.
+
+The address was not looked at yet: what stands in the place of a user's id may be anything, a person's name too.
+"""
 _TRACE = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 GUESTS = "guests"
@@ -28,7 +45,7 @@ GUESTS = "guests"
 FORM = "form"
 """Route option: the body is a form's, not JSON."""
 SCOPE = "scope"
-"""Route option: the token scope that it needs, if not `read` for safe methods and `write` for others."""
+"""Route option: the token scope that it needs (of several, one), if not `read` for safe methods, else `write`."""
 
 
 class NotAuthenticated(Refusal):
@@ -77,17 +94,39 @@ class Authentication:
         state = connection.state
         state.request_id = str(uuid7())
         state.credential, state.principal = await _authenticate(connection, identity)
+        state.refusal = None
+        acts: Acts = connection.app.state.acts
+        principal: Principal | None = state.principal
+        if principal is not None and principal.kind == "token":
+            await acts.saw(TokenUsed(token=principal.key, user=principal.user), context_of(connection))
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
+                await _record_refusal(connection, acts)
                 headers = MutableScopeHeaders.from_message(message)
                 headers["X-Request-Id"] = state.request_id
-                headers["Cache-Control"] = "no-store"
+                if "Cache-Control" not in headers:
+                    headers["Cache-Control"] = "no-store"
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["X-Frame-Options"] = "DENY"
             await send(message)
 
         await self._app(scope, receive, send_with_id)
+
+
+async def _record_refusal(connection: ASGIConnection[Any, Any, Any, Any], acts: Acts) -> None:
+    """Record what this request was refused for, unless dispatch or the login did."""
+    refusal: Refusal | None = connection.state.refusal
+    if refusal is None or refusal.status >= 500:
+        return
+    # What is hidden is answered as not found, in place of the reason: that is recorded already, and is the true one.
+    if refusal.recorded or getattr(refusal.__context__, "recorded", False):
+        return
+    scope = cast("dict[str, Any]", connection.scope)
+    route: str = scope.get("path_template", "")[:200]
+    names: dict[str, str] = scope.get("path_params", {})
+    tags = [f"{kind}:{name}" for kind, name in names.items() if kind in _NAMES and _NAMES[kind].fullmatch(name)]
+    await acts.refused(scope["method"], route, refusal.problem(), context_of(connection), tags)
 
 
 async def _authenticate(
@@ -110,9 +149,11 @@ def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHand
     if principal is None and connection.state.credential == "token":
         raise BadToken
     if principal is not None:
-        needed = handler.opt.get(SCOPE, TokenScope.READ if method in SAFE else TokenScope.WRITE)
-        if needed not in principal.scopes:
-            raise ScopeMissing(needed)
+        given = handler.opt.get(SCOPE, TokenScope.READ if method in SAFE else TokenScope.WRITE)
+        needed = cast("TokenScope | tuple[TokenScope, ...]", given)
+        any_of = needed if isinstance(needed, tuple) else (needed,)
+        if not any(map(principal.has, any_of)):
+            raise ScopeMissing(any_of[0])
     if method not in SAFE:
         _check_origin(connection)
         if principal is not None and principal.kind == "session":
@@ -150,10 +191,11 @@ def _check_content_type(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
 class Asker:
     """Who asks, and their way to have something done. Given to routes that are denied to guests."""
 
-    def __init__(self, principal: Principal, context: Context, dispatch: Dispatch) -> None:
+    def __init__(self, principal: Principal, context: Context, dispatch: Dispatch, acts: Acts) -> None:
         self.principal = principal
         self.context = context
         self._dispatch = dispatch
+        self._acts = acts
 
     @property
     def caller(self) -> Caller:
@@ -171,12 +213,27 @@ class Asker:
             raise NotYetReadable(receipt.position)
         return receipt
 
+    async def audit(self, access: Access) -> None:
+        """Record that the log is read, before it is, each time; raises `AuditorsOnly`, which is recorded too."""
+        if not self.principal.audits:
+            refusal = AuditorsOnly()
+            refusal.recorded = await self._acts.note(access, self.context, refused=refusal.problem())
+            raise refusal
+        await self._acts.note(access, self.context)
+
+    async def note(self, access: Access) -> None:
+        """Record that somebody reads of the log what is about themselves, before it is."""
+        await self._acts.note(access, self.context)
+
 
 async def provide_asker(
-    request: Request[Any, Any, Any], context: NamedDependency[Context], dispatch: NamedDependency[Dispatch]
+    request: Request[Any, Any, Any],
+    context: NamedDependency[Context],
+    dispatch: NamedDependency[Dispatch],
+    acts: NamedDependency[Acts],
 ) -> Asker:
     """Give who asks; the guard let nobody through who is nobody."""
-    return Asker(request.state.principal, context, dispatch)
+    return Asker(request.state.principal, context, dispatch, acts)
 
 
 async def provide_viewer(request: Request[Any, Any, Any]) -> Caller | None:
@@ -187,10 +244,21 @@ async def provide_viewer(request: Request[Any, Any, Any]) -> Caller | None:
 
 async def provide_context(request: Request[Any, Any, Any]) -> Context:
     """Give what all entries of this request have in common."""
-    principal: Principal | None = request.state.principal
-    trace = request.headers.get("traceparent", "")
+    return context_of(request)
+
+
+def context_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Context:
+    """Say who asks, in which request, as part of which trace, and from where."""
+    principal: Principal | None = connection.state.principal
+    trace = connection.headers.get("traceparent", "")
     return Context(
         actor=principal.actor if principal else GUEST,
-        request=request.state.request_id,
+        request=connection.state.request_id,
         trace=trace if _TRACE.fullmatch(trace) else None,
+        source=source_of(connection) or None,
     )
+
+
+def source_of(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    """Give the address that the proxy saw; the proxy is the only one that can reach us."""
+    return connection.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()[:64]

@@ -13,6 +13,8 @@ from app.api.answers import at, found
 from app.api.auth import GUESTS, Asker
 from app.api.pages import After, Limit, Page, page_of
 from app.api.problems import PENDING, POSITION, problems
+from app.api.sight import Sight
+from app.domain.audits import GroupViewed
 from app.domain.command import Caller
 from app.domain.groups import AddMember, CreateGroup, GroupName, Membership, NoSuchGroup, RemoveMember
 from app.domain.names import Title, UserId
@@ -74,10 +76,13 @@ async def show_group(
     group: GroupInPath,
     groups: NamedDependency[Groups],
     users: NamedDependency[Users],
-    viewer: NamedDependency[Caller | None],
+    sight: NamedDependency[Sight],
 ) -> GroupView:
     """Show a group; registered users see who belongs to it."""
-    return await _view(groups, users, group, viewer)
+    view = await _view(groups, users, group, sight.viewer)
+    if view.members is not None:
+        await sight.saw(GroupViewed(group=group))
+    return view
 
 
 @put(

@@ -18,6 +18,7 @@ from app.api.answers import at, found
 from app.api.auth import GUESTS, Asker
 from app.api.pages import After, Limit, Page, page_of
 from app.api.problems import NOTHING, PENDING, POSITION, problems
+from app.api.sight import Sight
 from app.dispatch import Receipt
 from app.domain.command import Caller
 from app.domain.groups import MembersOnly
@@ -106,13 +107,14 @@ async def create_notebook(
 async def list_notebooks(
     notebooks: NamedDependency[Notebooks],
     settings: NamedDependency[Settings],
-    viewer: NamedDependency[Caller | None],
+    sight: NamedDependency[Sight],
     limit: Limit = 50,
     after: After = None,
     project: OnlyProject = None,
 ) -> Page[NotebookView]:
     """List the notebooks of the projects that you may see, by slug."""
-    rows = await notebooks.visible_to(viewer, limit + 1, after, project=project)
+    rows = await notebooks.visible_to(sight.viewer, limit + 1, after, project=project)
+    await sight.saw_notebooks(rows[:limit])
     return page_of(rows, limit, lambda row: row.slug, lambda row: _view(row, settings))
 
 
@@ -122,11 +124,13 @@ async def show_notebook(
     notebooks: NamedDependency[Notebooks],
     groups: NamedDependency[Groups],
     settings: NamedDependency[Settings],
-    viewer: NamedDependency[Caller | None],
+    sight: NamedDependency[Sight],
 ) -> NotebookView:
     """Show a notebook; one that you may not see is not found."""
-    row = await _visible(notebooks, viewer, notebook)
-    return _view(row, settings, with_log=await groups.is_open_to(viewer, row.group))
+    row = await _visible(notebooks, sight.viewer, notebook)
+    view = _view(row, settings, with_log=await groups.is_open_to(sight.viewer, row.group))
+    await sight.saw_notebook(row, log=view.log is not None)
+    return view
 
 
 @delete("/notebooks/{notebook:str}", status_code=204, responses=problems(403, 404) | {204: NOTHING})
@@ -188,17 +192,22 @@ async def show_progress(
     groups: NamedDependency[Groups],
     projector: NamedDependency[Projector],
     settings: NamedDependency[Settings],
-    viewer: NamedDependency[Caller | None],
+    sight: NamedDependency[Sight],
 ) -> ServerSentEvent:
     """Stream the notebook at once and at each change (server-sent events), until it is ready, stopped or failed."""
+    viewer = sight.viewer
     first = await _visible(notebooks, viewer, notebook)
     with_log = await groups.is_open_to(viewer, first.group)
+    await sight.saw_notebook(first, log=False)
 
     async def events() -> AsyncGenerator[ServerSentEventMessage]:
         row: NotebookPage | None = first
         with projector.watch(f"notebook:{notebook}") as changed:
             while row is not None:
-                view = msgspec.json.encode(_view(row, settings, with_log=with_log)).decode()
+                seen = _view(row, settings, with_log=with_log)
+                if seen.log is not None:
+                    await sight.saw_notebook(row, log=True)
+                view = msgspec.json.encode(seen).decode()
                 yield ServerSentEventMessage(data=view, event="progress", id=str(row.position))
                 if row.status in SETTLED:
                     return

@@ -11,7 +11,7 @@ Row = TypeVar("Row")
 
 MOST = 200
 
-Limit = Annotated[int, QueryParameter(ge=1, le=MOST, description="How many at most.", required=False, default=50)]
+Limit = Annotated[int, QueryParameter(ge=1, le=MOST, description="How many at most.", required=False)]
 PRINTABLE = "^[!-~]+$"
 """Anything else cannot stand in a cursor, a type or a tag; a NUL could not even be asked of the database."""
 

@@ -62,6 +62,11 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
     }
 
 
+def asked_for(view: type[Struct]) -> ResponseSpec:
+    """Document the answer to the first of two administrators."""
+    return ResponseSpec(view, description="Asked for; another administrator has to ask too.", generate_examples=False)
+
+
 NOTHING = ResponseSpec(None, description="It is so; there is nothing to say.", generate_examples=False)
 """Litestar would document `Response[None]` as JSON."""
 
@@ -75,8 +80,9 @@ def respond(problem: Problem, headers: Mapping[str, str] | None = None) -> Respo
     )
 
 
-def on_refusal(_: Request[Any, Any, Any], refusal: Refusal) -> Response[Problem]:
-    """Answer for a rule that said no."""
+def on_refusal(request: Request[Any, Any, Any], refusal: Refusal) -> Response[Problem]:
+    """Answer for a rule that said no; the request keeps it, so that it is recorded before the answer goes."""
+    request.state.refusal = refusal
     field = refusal.field
     headers: dict[str, str] = {}
     if refusal.status == HTTPStatus.UNAUTHORIZED:
@@ -131,6 +137,12 @@ def on_database_away(_: Request[Any, Any, Any], __: Exception) -> Response[Probl
     return respond(Problem(type="/problems/database-away", title=title, status=503), {"Retry-After": "2"})
 
 
+def on_database_read_only(_: Request[Any, Any, Any], __: Exception) -> Response[Problem]:
+    """Answer for a database that takes nothing: a session, for one, cannot be opened."""
+    title = "The database cannot be written now, so nothing can be changed; try again later."
+    return respond(Problem(type="/problems/database-read-only", title=title, status=503), {"Retry-After": "60"})
+
+
 def on_not_yet_readable(_: Request[Any, Any, Any], late: NotYetReadable) -> Response[Pending]:
     """Answer for a change that is recorded and cannot be read yet: never with a stale page."""
     return Response(
@@ -143,7 +155,8 @@ def on_not_yet_readable(_: Request[Any, Any, Any], late: NotYetReadable) -> Resp
 
 def on_anything(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     """Answer for a defect of ours; the particulars are in our log, not in the answer."""
-    _log.exception("request.failed", path=request.url.path, exc_info=error)
+    # The pattern of the path: in the path itself there may be a user's name, and this log is not erased.
+    _log.exception("request.failed", path=request.scope.get("path_template", ""), exc_info=error)  # pyright: ignore[reportUnknownMemberType]
     return respond(
         Problem(
             type="/problems/internal-error",

@@ -12,7 +12,7 @@ from app.api.answers import at, found
 from app.api.auth import GUESTS, Asker
 from app.api.pages import After, Limit, Page, page_of
 from app.api.problems import PENDING, POSITION, problems
-from app.domain.command import Caller
+from app.api.sight import Sight
 from app.domain.groups import GroupName
 from app.domain.names import Title
 from app.domain.projects import CreateProject, NoSuchProject, ProjectName, Visibility
@@ -55,24 +55,26 @@ async def create_project(
 @get("/projects", opt={GUESTS: True}, responses=problems(403))
 async def list_projects(
     projects: NamedDependency[Projects],
-    viewer: NamedDependency[Caller | None],
+    sight: NamedDependency[Sight],
     limit: Limit = 50,
     after: After = None,
     group: OnlyGroup = None,
 ) -> Page[ProjectView]:
     """List the projects that you may see, by slug."""
-    rows = await projects.visible_to(viewer, limit + 1, after, group=group)
+    rows = await projects.visible_to(sight.viewer, limit + 1, after, group=group)
+    await sight.saw_projects(row.slug for row in rows[:limit] if row.visibility == "private")
     return page_of(rows, limit, lambda row: row.slug, _view)
 
 
 @get("/projects/{project:str}", opt={GUESTS: True}, responses=problems(403, 404))
 async def show_project(
-    project: ProjectInPath, projects: NamedDependency[Projects], viewer: NamedDependency[Caller | None]
+    project: ProjectInPath, projects: NamedDependency[Projects], sight: NamedDependency[Sight]
 ) -> ProjectView:
     """Show a project; one that you may not see is not found."""
-    rows = await projects.visible_to(viewer, slug=project)
+    rows = await projects.visible_to(sight.viewer, slug=project)
     if not rows:
         raise NoSuchProject
+    await sight.saw_project(rows[0])
     return _view(rows[0])
 
 

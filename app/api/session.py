@@ -7,8 +7,9 @@ from litestar.datastructures import Cookie
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
-from app.api.auth import COOKIE, GUESTS, Asker
+from app.api.auth import COOKIE, GUESTS, Asker, source_of
 from app.api.problems import NOTHING, problems
 from app.dispatch import Actor, Context, Dispatch
 from app.domain.names import UserId
@@ -29,6 +30,7 @@ class SessionPage(Struct, frozen=True):
     user: UserId
     username: str
     administrator: bool
+    auditor: bool
     csrf_token: str
 
 
@@ -50,11 +52,12 @@ async def open_session(
 ) -> tuple[str, Principal]:
     """Check a password, and record what came of it; return the session's secret and whose it is."""
     try:
-        secret, principal = await identity.log_in(given.username, given.password, _source(request))
+        secret, principal = await identity.log_in(given.username, given.password, source_of(request))
     except BadCredentials as refusal:
         await dispatch.record(LoginRefused(user=refusal.user), context, refused=refusal.problem())
+        refusal.recorded = True
         raise
-    opened = Context(actor=Actor(kind="user", id=principal.user, via="session"), request=context.request)
+    opened = replace(context, actor=Actor(kind="user", id=principal.user, via="session"))
     await dispatch.record(LoggedIn(user=principal.user, session=principal.key), opened)
     return secret, principal
 
@@ -79,19 +82,15 @@ async def log_out(
     """End the session, at once and everywhere. (Tokens are ended at `DELETE /api/tokens/{token}`.)"""
     principal = asker.principal
     if principal.kind == "session":
-        await identity.end(principal.key)
+        # Recorded first: if we are killed in between, the entry ends the session, here at the next start.
         await dispatch.record(LoggedOut(user=principal.user, session=principal.key), asker.context)
+        await identity.end(principal.key)
     return Response(None, cookies=[session_cookie("", 0)], status_code=204)
 
 
 def _page(identity: Identity, principal: Principal) -> SessionPage:
     csrf_token = identity.csrf_token(principal) if principal.kind == "session" else ""
-    return SessionPage(principal.user, principal.username, principal.administrator, csrf_token)
-
-
-def _source(request: Request[Any, Any, Any]) -> str:
-    """Give the address that the proxy saw; it is the only one that can reach us."""
-    return request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+    return SessionPage(principal.user, principal.username, principal.administrator, principal.auditor, csrf_token)
 
 
 routes = Router("/api", route_handlers=[log_in, show_session, log_out], tags=["session"])

@@ -20,7 +20,7 @@ from app.identifiers import new_id
 from app.identity import Identity
 from app.projections.tokens import TokenPage, Tokens
 
-Scopes = Annotated[Sequence[Scope], Meta(min_length=1, max_length=4)]
+Scopes = Annotated[Sequence[Scope], Meta(min_length=1, max_length=5)]
 """The domain's tuple, in a type that Litestar documents as what it is."""
 
 

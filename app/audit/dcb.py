@@ -29,6 +29,7 @@ from msgspec import Raw
 from app.audit.entry import SYSTEM, Draft, Record
 from app.audit.log import Log
 from app.audit.recent import Condition
+from app.audit.sealing.sealer import Sealer
 from app.audit.writer import ConditionViolated
 from app.domain.model import Selection
 from app.identifiers import uuid7
@@ -42,11 +43,11 @@ _canonical = msgspec.json.Encoder(order="sorted").encode
 class LogRecorder(DCBRecorder):
     """Opens the log at a DSN; `close` it, or use it as a context manager."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, sealer: Sealer) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="log", daemon=True)
         self._thread.start()
-        self._opened = Log.open(dsn)
+        self._opened = Log.open(dsn, sealer)
         self._log = self._run(self._opened.__aenter__())
 
     def __enter__(self) -> Self:

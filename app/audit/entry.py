@@ -8,9 +8,12 @@ from functools import cache
 from typing import Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
+from msgspec.structs import asdict
 
+from app.audit.sealing.sealer import Disclosure, disclose
 from app.domain.event import Event
+from app.domain.names import name_in, sealed_fields
 from app.domain.registry import EVENTS
 from app.identifiers import uuid7
 
@@ -20,26 +23,41 @@ MAX_ENTRY = 65_535
 _TAG = re.compile(r"[A-Za-z0-9_.:@/+=-]{1,200}")
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """The escape for it in JSON, and not a backslash followed by the same letters."""
+_DIGESTS = re.compile(rb'"_sd":\["([^\]]+)"\]')
+"""In the bytes of an entry: within a text every quotation mark has a backslash before it."""
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 Outcome = Literal["success", "refused", "failed"]
 
 
 class Actor(Struct, frozen=True, omit_defaults=True):
-    """Who did it. `obo`: the user on whose behalf."""
+    """Who did it. `obo`: the user on whose behalf. `role`: the power it took, beyond what they are to the group."""
 
     kind: Literal["user", "service", "system", "guest"]
     id: str | None = None
     via: Literal["session", "token"] | None = None
     obo: str | None = None
+    role: Literal["administrator"] | None = None
+
+    @property
+    def subject(self) -> str | None:
+        """Whose the personal values are that stand in what was done; none if it was nobody's doing."""
+        user = self.obo or (self.id if self.kind == "user" else None)
+        return user and f"user:{user}"
 
 
 SYSTEM = Actor(kind="system", id="sophon")
 GUEST = Actor(kind="guest")
 
 
-class Draft(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An entry that has no time yet: the log gives it, so that times never decrease."""
+class Source(Struct, frozen=True):
+    """From where it was done: the digest of an address (RFC 9901)."""
+
+    digests: tuple[str, ...] = field(name="_sd", default=())
+
+
+class Said(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an entry says, but for its time."""
 
     actor: Actor
     cause: str | None = None
@@ -54,10 +72,38 @@ class Draft(Struct, frozen=True, kw_only=True, omit_defaults=True):
     v: int
 
 
-class Entry(Draft, frozen=True, kw_only=True, omit_defaults=True):
+class Entry(Said, frozen=True, kw_only=True, omit_defaults=True):
     """What is recorded. Its canonical bytes are what `encode` gives; they are hashed, stored and never made again."""
 
     at: datetime
+    source: Source | None = None
+
+
+class Draft(Said, frozen=True, kw_only=True):
+    """An entry that has no time yet: the log gives it, so that times never decrease."""
+
+    disclosures: tuple[Disclosure, ...] = ()
+    """What `data` holds the digests of. They go into the vault, in the transaction that the entry goes into the log."""
+    address: tuple[str, str] | None = None
+    """From where it was done, and whose address that is. The log seals it."""
+
+    def entry(self, at: datetime, source: Source | None = None) -> Entry:
+        """Give it its time, and say from where it was done."""
+        return Entry(
+            actor=self.actor,
+            at=at,
+            cause=self.cause,
+            data=self.data,
+            id=self.id,
+            outcome=self.outcome,
+            reason=self.reason,
+            request=self.request,
+            source=source,
+            tags=self.tags,
+            trace=self.trace,
+            type=self.type,
+            v=self.v,
+        )
 
 
 class Context(Struct, frozen=True, kw_only=True):
@@ -67,15 +113,20 @@ class Context(Struct, frozen=True, kw_only=True):
     request: str | None = None
     cause: str | None = None
     trace: str | None = None
+    source: str | None = None
+    """The address that the request came from. It is personal, and sealed."""
 
     def draft(
         self, event: Event, *, outcome: Outcome = "success", reason: str | None = None, tags: Sequence[str] = ()
     ) -> Draft:
         """Make an entry of an event; `tags` are added to the event's own."""
+        data, disclosures = _written(event, self.actor)
         return Draft(
             actor=self.actor,
+            address=(self.actor.subject or "guest", self.source) if self.source else None,
             cause=self.cause,
-            data=Raw(_encode(event)),
+            data=Raw(data),
+            disclosures=disclosures,
             id=str(uuid7()),
             outcome=outcome,
             reason=reason,
@@ -87,20 +138,35 @@ class Context(Struct, frozen=True, kw_only=True):
         )
 
 
+def _written(event: Event, actor: Actor) -> tuple[bytes, tuple[Disclosure, ...]]:
+    """Write an event as JSON, with digests in place of what is sealed; give with it what the digests are of."""
+    values = {name: value for name, _ in sealed_fields(type(event)) if (value := getattr(event, name)) is not None}
+    if not values:
+        return _encode(event), ()
+    subject = name_in(event, event.whose) if event.whose else actor.subject or next(iter(event.tags), "guest")
+    disclosures = tuple(disclose(subject, name, value) for name, value in values.items())
+    fields = {name: value for name, value in asdict(event).items() if name not in values}
+    return _encode({**fields, "_sd": sorted(one.digest for one in disclosures)}), disclosures
+
+
 class UnreadableEntry(Exception):
     """An entry is of a type, or has a shape, that this release cannot read. Update, or rebuild with the right one."""
 
 
 class Record:
-    """An entry at its position. The event in it is decoded when somebody asks, and once."""
+    """An entry at its position. The event in it is decoded when somebody asks, and once.
 
-    __slots__ = ("_event", "entry", "octets", "position")
+    What was sealed is read as `ERASED`, unless its disclosures are attached: see `Log.reveal`.
+    """
+
+    __slots__ = ("_disclosures", "_event", "entry", "octets", "position")
 
     def __init__(self, position: int, octets: bytes, entry: Entry | None = None) -> None:
         self.position = position
         self.octets = octets
         self.entry = entry or _decode_entry(octets)
         self._event: Event | None = None
+        self._disclosures: tuple[Disclosure, ...] = ()
 
     @property
     def event(self) -> Event:
@@ -108,6 +174,21 @@ class Record:
         if self._event is None:
             self._event = _decode_event(self)
         return self._event
+
+    @property
+    def disclosures(self) -> tuple[Disclosure, ...]:
+        """What is readable of the sealed values that it holds the digests of."""
+        return self._disclosures
+
+    @disclosures.setter
+    def disclosures(self, disclosures: Sequence[Disclosure]) -> None:
+        self._disclosures = tuple(disclosures)
+        self._event = None
+
+    @property
+    def digests(self) -> list[str]:
+        """Name the digests of all sealed values that it holds, of its data and of its source."""
+        return [digest for found in _DIGESTS.findall(self.octets) for digest in found.decode().split('","')]
 
 
 def encode(entry: Entry) -> bytes:
@@ -131,6 +212,7 @@ def leaf_hash(octets: bytes) -> bytes:
 
 
 _decode_entry = msgspec.json.Decoder(Entry).decode
+_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 def readable(records: Sequence[Record]) -> tuple[Sequence[Record], UnreadableEntry | None]:
@@ -152,7 +234,19 @@ def _decode_event(record: Record) -> Event:
     decoder = _decoder(record.entry.type)
     if decoder is None:
         raise UnreadableEntry(f"Entry {record.position} is a {record.entry.type}, which this release does not know.")
+    data = bytes(record.entry.data)
+    if b'"_sd":' in data:
+        data = _filled(data, EVENTS[record.entry.type], record.disclosures)
     try:
-        return decoder.decode(record.entry.data)
+        return decoder.decode(data)
     except msgspec.ValidationError as error:
         raise UnreadableEntry(f"Entry {record.position}, a {record.entry.type}, cannot be read: {error}") from error
+
+
+def _filled(data: bytes, type_: type[Event], disclosures: Sequence[Disclosure]) -> bytes:
+    """Put back what was sealed, or `ERASED` where it is not disclosed. A field that stands in the data stays."""
+    standing = _decode_fields(data)
+    digests = msgspec.json.decode(standing["_sd"], type=list[str])
+    known = {one.name: one.value for one in disclosures if one.digest in digests}
+    missing = {name: known.get(name, erased) for name, erased in sealed_fields(type_) if name not in standing}
+    return data[:-1] + b"," + _encode(missing)[1:] if missing else data

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from app.audit.entry import Record
+from app.domain.subjects import SubjectErased
 
 KEEP = 4_096
 PAGE = 1_000
@@ -15,7 +16,8 @@ ReadPage = Callable[[int, int], Awaitable[list[Record]]]
 class Feed:
     """A window on the end of the log. It grows by `offer`, in order and without a gap, and followers read from it."""
 
-    def __init__(self, head: int, read_page: ReadPage) -> None:
+    def __init__(self, head: int, read_page: ReadPage, forget: Callable[[str], None] = lambda subject: None) -> None:
+        self._forget = forget
         self._read_page = read_page
         self._records: list[Record] = []
         self._floor = head
@@ -32,11 +34,21 @@ class Feed:
         for record in records:
             if record.position == self.head + 1:
                 self._records.append(record)
+                if record.entry.type == SubjectErased.__name__:
+                    self._erase(record)
         if len(self._records) > 2 * KEEP:
             self._floor += len(self._records) - KEEP
             del self._records[:-KEEP]
         grown, self._grown = self._grown, asyncio.Event()
         grown.set()
+
+    def _erase(self, erased: Record) -> None:
+        """Let go of what a subject's values are in this process's memory, whichever process erased it."""
+        subject = erased.entry.tags[0]
+        self._forget(subject)
+        for record in self._records:
+            if any(one.subject == subject for one in record.disclosures):
+                record.disclosures = [one for one in record.disclosures if one.subject != subject]
 
     async def catch_up(self) -> None:
         """Read what others appended."""

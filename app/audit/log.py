@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Self
 
 import psycopg
@@ -12,11 +11,14 @@ import structlog
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from app.audit.database.provision import prepare
 from app.audit.entry import Draft, Record
 from app.audit.feed import Feed
 from app.audit.reader import Page, Reader, is_indexed
 from app.audit.reading import read_page, read_with_head
 from app.audit.recent import Condition
+from app.audit.sealing.keyring import Keyring
+from app.audit.sealing.sealer import Disclosure, Sealer
 from app.audit.writer import Writer
 from app.domain.model import Selection
 from app.tasks import end
@@ -36,7 +38,6 @@ CONNECTION: dict[str, Any] = {
 QUIET = 0.01
 """Seconds between two notices to other processes: each wakes all of them, and in a commit it would lengthen that."""
 
-_SCHEMA = Path(__file__).with_name("schema.sql")
 _log = structlog.get_logger(__name__)
 
 
@@ -63,20 +64,22 @@ class Lease:
 class Log:
     """One process's way to the log. Open it with `async with Log.open(dsn)`."""
 
-    def __init__(self, dsn: str, pool: AsyncConnectionPool) -> None:
+    def __init__(self, dsn: str, pool: AsyncConnectionPool, sealer: Sealer) -> None:
         self._dsn = dsn
         self.pool = pool
+        self.sealer = sealer
         self.is_reachable = True
         """Whether the database answered when it was last asked for what is new."""
+        self._keyring = Keyring(sealer)
         self._reader = Reader(pool)
         self._feed: Feed
         self._writer: Writer
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, dsn: str, connections: int = 8) -> AsyncGenerator[Self]:
-        """Create the tables where they are missing, and follow from the end of what is there."""
-        await create_schema(dsn)
+    async def open(cls, dsn: str, sealer: Sealer, connections: int = 8) -> AsyncGenerator[Self]:
+        """Create the tables where they are missing, if this user may, and follow from the end of what is there."""
+        await prepare(dsn)
         log: Self
 
         async def check(connection: AsyncConnection) -> None:
@@ -92,7 +95,7 @@ class Log:
             open=False,
             check=check,
         )
-        log = cls(dsn, pool)
+        log = cls(dsn, pool, sealer)
         async with pool:
             await log._begin()
             tasks = [
@@ -110,11 +113,20 @@ class Log:
         """The position of the newest entry that this process knows of."""
         return self._feed.head
 
+    def freeze(self, reason: str) -> None:
+        """Append nothing more: what is written now would follow on the wrong end. Every append says the reason."""
+        self._writer.frozen = reason
+
+    @property
+    def frozen(self) -> str | None:
+        """Why nothing is appended any more, if it is so."""
+        return self._writer.frozen
+
     async def append(self, drafts: Sequence[Draft], condition: Condition | None = None) -> int:
         """Append all of the drafts or none; return the position of the last, which is durable by then.
 
         Raises `ConditionViolated` if something after `condition.after` matches, `LogUnavailable` if the database is
-        away, `ValueError` if an entry is too long.
+        away or the log is frozen, `ValueError` if an entry is too long.
         """
         return await self._writer.append(drafts, condition)
 
@@ -133,13 +145,28 @@ class Log:
         """
         return self._feed.follow(after)
 
+    async def reveal(self, connection: AsyncConnection, records: Sequence[Record]) -> Sequence[Record]:
+        """Attach to records what is readable of their sealed values, in one question for all; give them back.
+
+        For read models and for people. Decision models must not depend on what may be erased.
+        """
+        return await self._keyring.reveal(connection, records)
+
+    async def open_digests(self, connection: AsyncConnection, digests: Sequence[str]) -> dict[str, Disclosure]:
+        """Give the disclosures of those digests that can be read."""
+        return await self._keyring.open(connection, digests)
+
     @contextlib.asynccontextmanager
     async def leading(self, task: str) -> AsyncGenerator["Lease"]:
         """Wait until nobody else on this log does a task, then be the one who does, as long as the lease holds."""
         while True:
             try:
                 connection = await self._connect()
-                await connection.execute("SELECT pg_advisory_lock(hashtext(%s))", (f"sophon {task}",))
+                try:
+                    await connection.execute("SELECT pg_advisory_lock(hashtext(%s))", (f"sophon {task}",))
+                except BaseException:  # also when it is cancelled while it waits
+                    await connection.close()
+                    raise
                 break
             except psycopg.OperationalError:
                 await asyncio.sleep(POLL)
@@ -150,9 +177,10 @@ class Log:
         async with self.pool.connection() as connection:
             records, head = await read_with_head(connection, 0, 0, ())
             records = await read_page(connection, head - 1, 1) if head else []
-        self._feed = Feed(head, self._read_page)
+            await self._keyring.check(connection)
+        self._feed = Feed(head, self._read_page, self._keyring.forget)
         newest = records[-1].entry.at if records else datetime.fromtimestamp(0, UTC)
-        self._writer = Writer(self._connect, self._feed, newest)
+        self._writer = Writer(self._connect, self._feed, newest, self._keyring)
 
     async def _read_page(self, after: int, limit: int) -> list[Record]:
         while True:
@@ -196,10 +224,3 @@ class Log:
                 self.is_reachable = False
                 _log.warning("log.away", error=str(error).strip())
                 await asyncio.sleep(POLL / 4)
-
-
-async def create_schema(dsn: str) -> None:
-    """Create what is missing of the log's tables. Changes nothing that is there."""
-    async with await AsyncConnection.connect(dsn) as connection:
-        await connection.execute("SELECT pg_advisory_xact_lock(7305797)")
-        await connection.execute(_SCHEMA.read_bytes())

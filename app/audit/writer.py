@@ -7,25 +7,31 @@ may be, whole, or may not. A commit whose answer was lost is looked up by the id
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
 import psycopg
-from msgspec.structs import asdict
 from psycopg import AsyncConnection
 from psycopg.sql import SQL
 
-from app.audit.entry import Draft, Entry, Record, encode, leaf_hash
+from app.audit.entry import Draft, Record, encode, leaf_hash
 from app.audit.feed import Feed
 from app.audit.reading import matching, one, read_page
 from app.audit.recent import Condition, Recent
+from app.audit.sealing.keyring import Keyring
+from app.audit.sealing.sealer import Disclosure
 
 BATCH = 512
 READ_ON = 1_000
+KEY_GONE = -1
+"""What the database answers to a batch that was sealed with a key which is not there any more."""
+ATTEMPTS = 10
 ANSWER_WITHIN = 10.0
 """Seconds after which a database that says nothing counts as away."""
 PATIENCE = 15.0
 """Seconds for which an append waits for a database that is away."""
+READ_ONLY = (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.InsufficientPrivilege)
+"""The database takes nothing, whatever it is given: no entry is at fault, and waiting does not help."""
 
 Connect = Callable[[], Awaitable[AsyncConnection]]
 
@@ -67,8 +73,10 @@ Decided = tuple[Append, list[Record]]
 class Writer:
     """The one place in this process that appends. Other processes may append too: the database keeps the order."""
 
-    def __init__(self, connect: Connect, feed: Feed, newest: datetime) -> None:
+    def __init__(self, connect: Connect, feed: Feed, newest: datetime, keyring: Keyring) -> None:
         self._connect = connect
+        self._keyring = keyring
+        self._parcel: list[tuple[int, Disclosure]] = []
         self._connection: AsyncConnection | None = None
         self._feed = feed
         self._recent = Recent(feed.head)
@@ -78,11 +86,15 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
         self.grown = asyncio.Event()
         """Set by every append; whoever tells other processes of it clears it."""
+        self.frozen: str | None = None
+        """Why nothing may be appended any more."""
 
     async def append(self, drafts: Sequence[Draft], condition: Condition | None) -> int:
         """Append all or nothing; return the last one's position. Raises `ConditionViolated` or `LogUnavailable`."""
         if not drafts:
             raise ValueError("There has to be at least one entry to append.")
+        if self.frozen is not None:
+            raise LogUnavailable(self.frozen)
         append = Append(drafts, condition)
         self._waiting.append(append)
         if self._task is None:
@@ -110,6 +122,9 @@ class Writer:
     async def _commit(self, batch: list[Append]) -> None:
         give_up = time.monotonic() + PATIENCE
         while batch := [append for append in batch if not append.done.done()]:
+            if self.frozen is not None:
+                _fail_all(batch, LogUnavailable(self.frozen))
+                return
             try:
                 async with asyncio.timeout(ANSWER_WITHIN):
                     await self._try_to_commit(batch)
@@ -118,6 +133,9 @@ class Writer:
                 if time.monotonic() > give_up:
                     _fail_all(batch, LogUnavailable(str(error).strip()))
                 await asyncio.sleep(0.05)
+            except READ_ONLY as error:
+                await self._disconnect()
+                _fail_all(batch, LogUnavailable(str(error).strip()))
             except Exception as error:
                 await self._disconnect()
                 await self._find_the_bad_one(batch, error)
@@ -148,14 +166,32 @@ class Writer:
         """Decide on each, and insert what is accepted; none if the log does not end where we believe."""
         decided = [(append, self._decide(append)) for append in batch if not append.done.done()]
         inserted = [record for _, records in decided for record in records]
-        if inserted and await _insert(connection, self._head, inserted) != self._head:
+        self._parcel = [one for append, records in decided for one in self._disclosed(append, records)]
+        if inserted and await self._insert_sealed(connection, inserted) != self._head:
             return None
         return decided
+
+    async def _insert_sealed(self, connection: AsyncConnection, records: list[Record]) -> int:
+        """Insert with what is disclosed to the vault; sealed anew, as long as another process changes a key of it."""
+        for _ in range(ATTEMPTS):
+            head = await _insert(connection, self._head, records, self._keyring.parcel(self._parcel))
+            if head != KEY_GONE:
+                return head
+            await self._keyring.reload(connection, (one.subject for _, one in self._parcel))
+        raise LogUnavailable("The keys of the vault change too fast.")
+
+    def _disclosed(self, append: Append, records: list[Record]) -> Iterator[tuple[int, Disclosure]]:
+        for draft, record in zip(append.drafts, records, strict=False):  # none of them, if it is refused
+            if draft.disclosures or draft.address:
+                for one in self._keyring.disclosures_of(draft, record.entry.at.date()):
+                    yield record.position, one
 
     def _settle(self, decided: list[Decided]) -> None:
         """Take in what is committed, and tell those who wait. Refusals only now: what they rest on is in the log."""
         self._head = self._recent.head
         self._recent.trim()
+        if self._parcel:
+            self._keyring.keep(self._parcel)
         appended = [record for _, records in decided for record in records]
         self._feed.offer(appended)
         if appended:
@@ -178,7 +214,9 @@ class Writer:
 
     def _stamp(self, drafts: Sequence[Draft]) -> list[Record]:
         at = max(self._newest, datetime.now(UTC))
-        entries = [Entry(**asdict(draft), at=at) for draft in drafts]
+        entries = [
+            draft.entry(at, self._keyring.source_of(draft, at.date()) if draft.address else None) for draft in drafts
+        ]
         lines = [encode(entry) for entry in entries]
         self._newest = at
         start = self._recent.head + 1
@@ -224,13 +262,14 @@ class Writer:
                 await connection.close()
 
 
-async def _insert(connection: AsyncConnection, believed: int, records: list[Record]) -> int:
+async def _insert(connection: AsyncConnection, believed: int, records: list[Record], parcel: str | None) -> int:
     cursor = await connection.execute(
-        "SELECT audit.append(%s, %s, %s)",
+        "SELECT audit.append(%s, %s, %s, %s::json)",
         (
             believed,
             b"\n".join(record.octets for record in records).decode(),
             b"".join(leaf_hash(record.octets) for record in records),
+            parcel,
         ),
     )
     return one(await cursor.fetchone())

@@ -1,13 +1,16 @@
 """A command: what somebody wants, in the imperative. It names what it rests on, and decides; nothing else."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
 from app.domain.event import Access, Event
 from app.domain.model import Basis
 from app.domain.names import UserId, tags_of
+
+Power = Literal["administrator"]
+"""A power that somebody uses who could not do it as the one they are to the group: its members can see each use."""
 
 
 class Caller(Struct, frozen=True):
@@ -27,6 +30,10 @@ class Command(Struct, frozen=True, kw_only=True):
     def decide(self, *models: Any, **_: Any) -> Iterator[Event]:
         """Yield what happened (nothing, if what was asked for already holds) or raise a `Refusal`."""
         raise NotImplementedError
+
+    def acts_as(self, *models: Any) -> Power | None:
+        """Name the power that it took to decide so on these models, if it took any; the entry says it."""
+        return None
 
     @property
     def tags(self) -> tuple[str, ...]:

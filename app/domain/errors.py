@@ -17,6 +17,8 @@ class Refusal(Exception):
     def __init__(self, about: str = "") -> None:
         super().__init__(about)
         self.about = about
+        self.recorded = False
+        """Whether an entry of the log says so already."""
 
     @classmethod
     def problem(cls) -> str:

@@ -16,6 +16,9 @@ class Event(Struct, frozen=True, kw_only=True):
     fact: ClassVar[bool] = True
     """Whether models may fold it. An access (a login, a refusal) is recorded and folded by nothing."""
 
+    whose: ClassVar[str | None] = None
+    """The field that names whose its sealed values are; if none, they are the user's on whose behalf it happened."""
+
     @property
     def tags(self) -> tuple[str, ...]:
         """Names of every entity that it concerns, as `kind:value`."""

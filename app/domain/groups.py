@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 from enum import IntEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from msgspec.structs import replace
 
-from app.domain.command import Caller, Command
+from app.domain.command import Caller, Command, Power
 from app.domain.errors import Conflict, Forbidden, NotFound
 from app.domain.event import Event
 from app.domain.model import Basis, DecisionModel, events
 from app.domain.names import Title, UserId, slug
-from app.domain.users import Account, NoSuchUser, UserCreated
+from app.domain.users import Account, NoSuchUser, UserCreated, UserRolesChanged
 
 GroupName = Annotated[str, slug("group")]
 
@@ -20,6 +20,8 @@ Membership = Literal["member", "owner"]
 
 class GroupCreated(Event, frozen=True, kw_only=True):
     """A group exists, and has its first owner."""
+
+    whose = "group"
 
     group: GroupName
     title: Title
@@ -91,7 +93,7 @@ class Standing(DecisionModel, frozen=True):
             (
                 events(GroupCreated, tags=(here,)),
                 events(MemberAdded, MemberRemoved, tags=(here, who)),
-                events(UserCreated, tags=(who,)),
+                events(UserCreated, UserRolesChanged, tags=(who,)),
             ),
         )
 
@@ -105,7 +107,7 @@ class Standing(DecisionModel, frozen=True):
                 return replace(self, membership=Role.OWNER if role == "owner" else Role.MEMBER)
             case MemberRemoved():
                 return replace(self, membership=Role.NOBODY)
-            case UserCreated(administrator=administrator):
+            case UserCreated(administrator=administrator) | UserRolesChanged(administrator=administrator):
                 return replace(self, administrator=administrator)
             case _:
                 return self
@@ -121,6 +123,10 @@ class Standing(DecisionModel, frozen=True):
             raise NoSuchGroup
         if self.role < role:
             raise OwnersOnly if role == Role.OWNER else MembersOnly
+
+    def power_to_be(self, role: Role) -> Power | None:
+        """Name the power that the caller needs to pass for this, whose own part in the group is less."""
+        return "administrator" if self.membership < role <= self.role else None
 
 
 class Roster(DecisionModel, frozen=True):
@@ -174,10 +180,24 @@ class CreateGroup(Command, frozen=True, kw_only=True):
         yield GroupCreated(group=self.group, title=self.title, owner=self.by.user)
 
 
-class AddMember(Command, frozen=True, kw_only=True):
-    """Let somebody into a group, or change their role in it. Owners do."""
+class GroupCommand(Command, frozen=True, kw_only=True):
+    """A wish about something that is a group's. Who has it needs a part in the group, or an administrator's power."""
 
     by: Caller
+
+    @property
+    def needs(self) -> Role:
+        """What the caller has to be to the group, or more."""
+        return Role.MEMBER
+
+    def acts_as(self, *models: Any) -> Power | None:
+        """Name the power that was used in place of a part in the group."""
+        return next(model.power_to_be(self.needs) for model in models if isinstance(model, Standing))
+
+
+class AddMember(GroupCommand, frozen=True, kw_only=True):
+    """Let somebody into a group, or change their role in it. Owners do."""
+
     group: GroupName
     user: UserId
     role: Membership = "member"
@@ -188,7 +208,7 @@ class AddMember(Command, frozen=True, kw_only=True):
 
     def decide(self, standing: Standing, roster: Roster, newcomer: Account) -> Iterator[Event]:
         """Yield `MemberAdded`, unless they are that; raise `NoSuchUser`, `OwnersOnly`, `LastOwner`."""
-        standing.must_be(Role.OWNER)
+        standing.must_be(self.needs)
         if not newcomer.exists:
             raise NoSuchUser(self.user)
         if roster.role_of(self.user) == self.role:
@@ -197,11 +217,15 @@ class AddMember(Command, frozen=True, kw_only=True):
             roster.must_keep_an_owner_without(self.user)
         yield MemberAdded(group=self.group, user=self.user, role=self.role)
 
+    @property
+    def needs(self) -> Role:
+        """What the caller has to be to the group, or more."""
+        return Role.OWNER
 
-class RemoveMember(Command, frozen=True, kw_only=True):
+
+class RemoveMember(GroupCommand, frozen=True, kw_only=True):
     """Let somebody go from a group. Owners do; and everybody may leave."""
 
-    by: Caller
     group: GroupName
     user: UserId
 
@@ -211,8 +235,13 @@ class RemoveMember(Command, frozen=True, kw_only=True):
 
     def decide(self, standing: Standing, roster: Roster) -> Iterator[Event]:
         """Yield `MemberRemoved`, unless they are none; raise `OwnersOnly` or `LastOwner`."""
-        standing.must_be(Role.MEMBER if self.user == self.by.user else Role.OWNER)
+        standing.must_be(self.needs)
         if roster.role_of(self.user) is None:
             return
         roster.must_keep_an_owner_without(self.user)
         yield MemberRemoved(group=self.group, user=self.user)
+
+    @property
+    def needs(self) -> Role:
+        """What the caller has to be to the group, or more."""
+        return Role.MEMBER if self.user == self.by.user else Role.OWNER

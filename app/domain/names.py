@@ -1,8 +1,9 @@
 """Names: the bounded words that identify things. A name type knows the tag under which the log files it."""
 
+import re
 from collections.abc import Iterator
 from functools import cache
-from typing import Annotated, cast
+from typing import Annotated, Any, cast, get_args
 
 from msgspec import Meta, Struct
 from msgspec.inspect import Metadata, StructType, Type, UnionType, type_info
@@ -49,17 +50,24 @@ Title = Annotated[
         pattern=TEXT,
         description="One line of text without control characters.",
         examples=["Apollo 11"],
+        extra={"sealed": True},
     ),
 ]
+"""Free text. Somebody may have written a name into it, so it is sealed in the log."""
+
+ERASED = "(erased)"
+"""What is read in place of a text whose subject was erased, or by those who do not need to know it."""
 
 
 class Personal(Struct, frozen=True):
-    """Text about a person or written by one: the only place in an event where such text may stand.
-
-    It is one type so that the vault can seal every value of it in one place.
-    """
+    """Text about a person or written by one: sealed in the log, as titles are, and erased with its subject."""
 
     text: Annotated[str, Meta(max_length=8000)]
+
+
+def is_a(name: Any, text: str) -> bool:
+    """Whether a text is written as such a name is: `is_a(UserId, "usr_…")`."""
+    return re.fullmatch(get_args(name)[1].pattern, text) is not None
 
 
 def tags_of(words: Struct) -> tuple[str, ...]:
@@ -71,6 +79,35 @@ def _tags(words: Struct) -> Iterator[str]:
     for field, kind in _names_in(type(words)):
         if (value := getattr(words, field)) is not None:
             yield f"{kind}:{value}"
+
+
+def name_in(words: Struct, field: str) -> str:
+    """Return the tag of the name that stands in a field."""
+    return f"{_kinds_in(type(words))[field]}:{getattr(words, field)}"
+
+
+@cache
+def _kinds_in(cls: type[Struct]) -> dict[str, str]:
+    return dict(_names_in(cls))
+
+
+@cache
+def sealed_fields(cls: type[Struct]) -> tuple[tuple[str, str | Personal], ...]:
+    """Name the fields whose values are sealed in the log, each with what is read in its place once that is erased."""
+    fields = cast("StructType", type_info(cls)).fields
+    return tuple((field.name, erased) for field in fields if (erased := _erased(field.type)) is not None)
+
+
+def _erased(declared: Type) -> str | Personal | None:
+    match declared:
+        case UnionType(types=types):
+            return next((found for one in types if (found := _erased(one)) is not None), None)
+        case Metadata() if cast("dict[str, bool]", getattr(declared, "extra", None) or {}).get("sealed"):
+            return ERASED
+        case StructType(cls=cls) if cls is Personal:
+            return Personal(ERASED)
+        case _:
+            return None
 
 
 @cache

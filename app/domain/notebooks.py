@@ -6,10 +6,9 @@ from typing import Annotated, Self
 from msgspec import Meta
 from msgspec.structs import replace
 
-from app.domain.command import Caller, Command
 from app.domain.errors import Conflict, NotFound
 from app.domain.event import Access, Event
-from app.domain.groups import GroupName, Role, Standing
+from app.domain.groups import GroupCommand, GroupName, Standing
 from app.domain.model import Basis, DecisionModel, events
 from app.domain.names import NotebookName, Title, UserId
 from app.domain.projects import Project, ProjectName
@@ -27,6 +26,8 @@ from app.domain.runs import (
 
 class NotebookCreated(Event, frozen=True, kw_only=True):
     """A notebook exists in a project."""
+
+    whose = "notebook"
 
     notebook: NotebookName
     project: ProjectName
@@ -113,10 +114,9 @@ class NotebookSlugTaken(Conflict):
     field = "slug"
 
 
-class CreateNotebook(Command, frozen=True, kw_only=True):
+class CreateNotebook(GroupCommand, frozen=True, kw_only=True):
     """Make a notebook in a project. Members of its group do."""
 
-    by: Caller
     notebook: NotebookName
     project: ProjectName
     group: GroupName
@@ -129,16 +129,15 @@ class CreateNotebook(Command, frozen=True, kw_only=True):
     def decide(self, standing: Standing, project: Project, notebook: Notebook) -> Iterator[Event]:
         """Yield `NotebookCreated`; raise `NoSuchProject`, `MembersOnly` or `NotebookSlugTaken`."""
         project.must_exist_in(self.group)
-        standing.must_be(Role.MEMBER)
+        standing.must_be(self.needs)
         if notebook.group is not None:
             raise NotebookSlugTaken
         yield NotebookCreated(notebook=self.notebook, project=self.project, group=self.group, title=self.title)
 
 
-class NotebookCommand(Command, frozen=True, kw_only=True):
+class NotebookCommand(GroupCommand, frozen=True, kw_only=True):
     """A wish about a notebook that exists. Members of its group may have it."""
 
-    by: Caller
     notebook: NotebookName
     group: GroupName
 
@@ -149,7 +148,7 @@ class NotebookCommand(Command, frozen=True, kw_only=True):
     def decide(self, standing: Standing, notebook: Notebook) -> Iterator[Event]:
         """Raise `NoSuchNotebook` or `MembersOnly`, or yield what the wish changes."""
         notebook.must_exist_in(self.group)
-        standing.must_be(Role.MEMBER)
+        standing.must_be(self.needs)
         yield from self.change(notebook)
 
     def change(self, notebook: Notebook) -> Iterator[Event]:

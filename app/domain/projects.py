@@ -5,10 +5,9 @@ from typing import Annotated, Literal, Self
 
 from msgspec.structs import replace
 
-from app.domain.command import Caller, Command
 from app.domain.errors import Conflict, NotFound
 from app.domain.event import Event
-from app.domain.groups import GroupName, Role, Standing
+from app.domain.groups import GroupCommand, GroupName, Standing
 from app.domain.model import Basis, DecisionModel, events
 from app.domain.names import Title, slug
 
@@ -20,6 +19,8 @@ Visibility = Literal["public", "internal", "private"]
 
 class ProjectCreated(Event, frozen=True, kw_only=True):
     """A project exists in a group."""
+
+    whose = "project"
 
     project: ProjectName
     group: GroupName
@@ -63,10 +64,9 @@ class ProjectSlugTaken(Conflict):
     field = "slug"
 
 
-class CreateProject(Command, frozen=True, kw_only=True):
+class CreateProject(GroupCommand, frozen=True, kw_only=True):
     """Begin a project in a group. Members do."""
 
-    by: Caller
     project: ProjectName
     group: GroupName
     title: Title
@@ -78,7 +78,7 @@ class CreateProject(Command, frozen=True, kw_only=True):
 
     def decide(self, standing: Standing, project: Project) -> Iterator[Event]:
         """Yield `ProjectCreated`; raise `MembersOnly` or `ProjectSlugTaken`."""
-        standing.must_be(Role.MEMBER)
+        standing.must_be(self.needs)
         if project.group is not None:
             raise ProjectSlugTaken
         yield ProjectCreated(project=self.project, group=self.group, title=self.title, visibility=self.visibility)

@@ -1,9 +1,43 @@
 """Every noun of the domain, so that every event that was ever stored can be read. A new noun is one line here."""
 
-from app.domain import command, groups, notebooks, projects, reports, runs, tokens, users
+from app.domain import (
+    approvals,
+    audits,
+    command,
+    exports,
+    groups,
+    notebooks,
+    projects,
+    pruning,
+    reports,
+    retention,
+    runs,
+    signing,
+    states,
+    subjects,
+    tokens,
+    users,
+)
 from app.domain.event import Event, event_types
 
-NOUNS = (command, users, tokens, groups, projects, notebooks, runs, reports)
+NOUNS = (
+    command,
+    users,
+    tokens,
+    groups,
+    projects,
+    notebooks,
+    runs,
+    reports,
+    audits,
+    subjects,
+    states,
+    approvals,
+    retention,
+    signing,
+    exports,
+    pruning,
+)
 
 EVENTS: dict[str, type[Event]] = event_types()
 """The class of every event, by its stored name."""

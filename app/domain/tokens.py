@@ -8,9 +8,10 @@ from typing import Annotated, Self
 from msgspec import Meta
 from msgspec.structs import replace
 
+from app.domain.audits import AuditorsOnly
 from app.domain.command import Caller, Command
 from app.domain.errors import Forbidden, NotFound
-from app.domain.event import Event
+from app.domain.event import Access, Event
 from app.domain.model import Basis, DecisionModel, events
 from app.domain.names import Title, UserId, identifier
 from app.domain.users import Account, AdministratorsOnly
@@ -19,19 +20,22 @@ TokenId = Annotated[str, identifier("token", "tok")]
 
 
 class Scope(StrEnum):
-    """What a token opens. None includes another."""
+    """What a token opens. None includes another, but that `admin` reads the audit log too."""
 
     READ = "read"
     WRITE = "write"
     NOTEBOOKS = "notebooks"
     ADMIN = "admin"
+    AUDIT = "audit"
 
 
-Scopes = Annotated[tuple[Scope, ...], Meta(min_length=1, max_length=4)]
+Scopes = Annotated[tuple[Scope, ...], Meta(min_length=1, max_length=5)]
 
 
 class TokenIssued(Event, frozen=True, kw_only=True):
     """A token exists. Its secret was shown once and stands nowhere; its digest is in the vault."""
+
+    whose = "user"
 
     token: TokenId
     user: UserId
@@ -42,6 +46,13 @@ class TokenIssued(Event, frozen=True, kw_only=True):
 
 class TokenRevoked(Event, frozen=True, kw_only=True):
     """A token opens nothing any more."""
+
+    token: TokenId
+    user: UserId
+
+
+class TokenUsed(Access, frozen=True, kw_only=True):
+    """A token opened something, for the first time in an hour."""
 
     token: TokenId
     user: UserId
@@ -92,11 +103,13 @@ class IssueToken(Command, frozen=True, kw_only=True):
         return (Account.of(self.by.user),)
 
     def decide(self, caller: Account) -> Iterator[Event]:
-        """Yield `TokenIssued`; raise `SessionsOnly` or `AdministratorsOnly`."""
+        """Yield `TokenIssued`; raise `SessionsOnly`, `AdministratorsOnly` or `AuditorsOnly`."""
         if not self.in_session:
             raise SessionsOnly
         if Scope.ADMIN in self.scopes and not caller.administrator:
             raise AdministratorsOnly
+        if Scope.AUDIT in self.scopes and not (caller.administrator or caller.auditor):
+            raise AuditorsOnly
         yield TokenIssued(
             token=self.token, user=self.by.user, title=self.title, scopes=self.scopes, expires=self.expires
         )

@@ -1,16 +1,17 @@
 """A user: a person with an account. Known by an opaque id; the name is personal, and in one event only."""
 
 from collections.abc import Iterator
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from msgspec import Meta
 from msgspec.structs import replace
 
-from app.domain.command import Caller, Command
+from app.domain.command import Caller, Command, Power
 from app.domain.errors import Conflict, Forbidden, NotFound
 from app.domain.event import Access, Event
 from app.domain.model import Basis, DecisionModel, events
 from app.domain.names import Personal, UserId
+from app.domain.subjects import SubjectErased
 
 Username = Annotated[
     str,
@@ -29,10 +30,23 @@ UsernameDigest = Annotated[str, Meta(pattern=r"^[0-9a-v]{26}(?!\n)$", extra={"ta
 class UserCreated(Event, frozen=True, kw_only=True):
     """An account exists."""
 
+    whose = "user"
+
     user: UserId
     username: Personal
     digest: UsernameDigest
     administrator: bool
+    auditor: bool = False
+
+
+class UserRolesChanged(Event, frozen=True, kw_only=True):
+    """A user may do more, or less, than before; in force with the next request. What they were stands beside it."""
+
+    user: UserId
+    administrator: bool
+    auditor: bool
+    was_administrator: bool
+    was_auditor: bool
 
 
 class LoggedIn(Access, frozen=True, kw_only=True):
@@ -60,11 +74,13 @@ class Account(DecisionModel, frozen=True):
 
     exists: bool = False
     administrator: bool = False
+    auditor: bool = False
+    erased: bool = False
 
     @classmethod
     def of(cls, user: UserId) -> Basis[Self]:
         """Rest on one user."""
-        return Basis(cls(), (events(UserCreated, tags=(f"user:{user}",)),))
+        return Basis(cls(), (events(UserCreated, UserRolesChanged, SubjectErased, tags=(f"user:{user}",)),))
 
     @classmethod
     def named(cls, digest: UsernameDigest) -> Basis[Self]:
@@ -79,8 +95,35 @@ class Account(DecisionModel, frozen=True):
     def evolve(self, event: Event) -> Self:
         """Return what holds after the event."""
         match event:
-            case UserCreated(administrator=administrator):
-                return replace(self, exists=True, administrator=administrator)
+            case UserCreated(administrator=administrator, auditor=auditor):
+                return replace(self, exists=True, administrator=administrator, auditor=auditor)
+            case UserRolesChanged(administrator=administrator, auditor=auditor):
+                return replace(self, administrator=administrator, auditor=auditor)
+            case SubjectErased():
+                return replace(self, exists=False, administrator=False, auditor=False, erased=True)
+            case _:
+                return self
+
+
+class Administrators(DecisionModel, frozen=True):
+    """Who administers the platform."""
+
+    users: frozenset[UserId] = frozenset()
+
+    @classmethod
+    def all(cls) -> Basis[Self]:
+        """Rest on everybody's roles."""
+        return Basis(cls(), (events(UserCreated, UserRolesChanged, SubjectErased),))
+
+    def evolve(self, event: Event) -> Self:
+        """Return what holds after the event."""
+        match event:
+            case UserCreated(user=user, administrator=True) | UserRolesChanged(user=user, administrator=True):
+                return replace(self, users=self.users | {user})
+            case UserRolesChanged(user=user):
+                return replace(self, users=self.users - {user})
+            case SubjectErased(subject=subject):
+                return replace(self, users=self.users - {subject.removeprefix("user:")})
             case _:
                 return self
 
@@ -99,6 +142,10 @@ class AdministratorsOnly(Forbidden):
     """Only an administrator may do this."""
 
 
+class LastAdministrator(Conflict):
+    """The platform needs an administrator: make somebody else one first."""
+
+
 class AlreadySetUp(Conflict):
     """This installation has its first account already."""
 
@@ -111,6 +158,7 @@ class CreateUser(Command, frozen=True, kw_only=True):
     username: Personal
     digest: UsernameDigest
     administrator: bool = False
+    auditor: bool = False
 
     def rests_on(self) -> tuple[Basis[Account], Basis[Account]]:
         """Rest on who asks, and on who has the name."""
@@ -122,7 +170,52 @@ class CreateUser(Command, frozen=True, kw_only=True):
             raise AdministratorsOnly
         if namesake.exists:
             raise UsernameTaken
-        yield UserCreated(user=self.user, username=self.username, digest=self.digest, administrator=self.administrator)
+        yield UserCreated(
+            user=self.user,
+            username=self.username,
+            digest=self.digest,
+            administrator=self.administrator,
+            auditor=self.auditor,
+        )
+
+    def acts_as(self, *_: Any) -> Power | None:
+        """Name the administrator's power: nobody else makes accounts."""
+        return "administrator"
+
+
+class ChangeRoles(Command, frozen=True, kw_only=True):
+    """Make somebody an administrator or an auditor, or no longer one. Administrators do."""
+
+    by: Caller
+    user: UserId
+    administrator: bool
+    auditor: bool
+
+    def rests_on(self) -> tuple[Basis[Account], Basis[Account], Basis[Administrators]]:
+        """Rest on who asks, whom it is about, and who else administers."""
+        return Account.of(self.by.user), Account.of(self.user), Administrators.all()
+
+    def decide(self, caller: Account, user: Account, administrators: Administrators) -> Iterator[Event]:
+        """Yield `UserRolesChanged`, unless they are that; raise `NoSuchUser` or `LastAdministrator`."""
+        if not (caller.administrator and self.by.administering):
+            raise AdministratorsOnly
+        if not user.exists:
+            raise NoSuchUser(self.user)
+        if (self.administrator, self.auditor) == (user.administrator, user.auditor):
+            return
+        if not self.administrator and administrators.users == frozenset((self.user,)):
+            raise LastAdministrator
+        yield UserRolesChanged(
+            user=self.user,
+            administrator=self.administrator,
+            auditor=self.auditor,
+            was_administrator=user.administrator,
+            was_auditor=user.auditor,
+        )
+
+    def acts_as(self, *_: Any) -> Power | None:
+        """Name the administrator's power: nobody else changes roles."""
+        return "administrator"
 
 
 class CreateFirstAdministrator(Command, frozen=True, kw_only=True):

@@ -5,12 +5,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from psycopg import AsyncConnection
-from psycopg.errors import InvalidSchemaName, UndefinedTable
+from psycopg.errors import InvalidSchemaName, UndefinedColumn, UndefinedTable
 from psycopg.sql import SQL, Identifier
-from psycopg_pool import AsyncConnectionPool
 
 from app.audit.entry import Record
+from app.audit.log import Log
+from app.audit.reading import read_page
+from app.domain.model import Selection, events
+from app.domain.subjects import SubjectErased
+from app.projections.disclosing import Erased, disclosed, records_about
 from app.projections.groups import Groups
+from app.projections.leftovers import drop_kept, drop_outlived
 from app.projections.notebooks import Notebooks
 from app.projections.projects import Projects
 from app.projections.read_model import LIVE, ReadModel
@@ -23,47 +28,103 @@ MODELS: tuple[type[ReadModel[Any]], ...] = (Users, Tokens, Groups, Projects, Not
 LOCK = 7305798
 """Held for the length of a batch by whoever applies one, and by whoever swaps generations."""
 
+Models = Sequence[type[ReadModel[Any]]]
 
-def shape() -> str:
+
+def shape(models: Models = MODELS) -> str:
     """Digest all that stored read models depend on; a stored generation of another shape is rebuilt, not migrated."""
-    return hashlib.sha256("\n".join(model.shape() for model in MODELS).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(model.shape() for model in models).encode()).hexdigest()[:16]
 
 
 class Generation:
-    """The read models in one schema."""
+    """The read models, or only some of them, in one schema."""
 
-    def __init__(self, pool: AsyncConnectionPool[AsyncConnection], schema: str = LIVE) -> None:
+    def __init__(self, log: Log, schema: str = LIVE, models: Models = MODELS) -> None:
         self.schema = schema
-        self._models = [model(pool) for model in MODELS]
+        self.models = [model(log.pool) for model in models]
+        self.shape = shape(models)
+        self._log = log
+        self._by_type = _by_type(self.models)
+
+    @property
+    def selections(self) -> tuple[Selection, ...]:
+        """Select what these models are folded from; nothing in particular, if they are all that there are."""
+        if len(self.models) == len(MODELS):
+            return ()
+        return (events(*{kind for model in self.models for kind in model.events}, SubjectErased),)
 
     async def create(self, connection: AsyncConnection) -> None:
-        """Create empty tables at position 0, in place of what an interrupted attempt may have left."""
+        """Create empty tables at position 0, in place of what there may be."""
         schema = Identifier(self.schema)
         await connection.execute(SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(schema))
         await connection.execute(SQL("CREATE SCHEMA {}").format(schema))
-        for model in self._models:
+        for model in self.models:
             await model.create(connection, self.schema)
         await connection.execute(
             SQL("CREATE TABLE {} (position bigint NOT NULL, shape text NOT NULL)").format(self._bookmark)
         )
-        await connection.execute(SQL("INSERT INTO {} VALUES (0, %s)").format(self._bookmark), (shape(),))
+        await connection.execute(SQL("INSERT INTO {} VALUES (0, %s)").format(self._bookmark), (self.shape,))
 
     async def bookmark(self, connection: AsyncConnection) -> int | None:
         """Give the position up to which everything was applied; none if there is no such generation of this shape."""
         try:
             cursor = await connection.execute(SQL("SELECT position, shape FROM {}").format(self._bookmark))
-        except (UndefinedTable, InvalidSchemaName):
+        except (UndefinedTable, UndefinedColumn, InvalidSchemaName):
             return None
         row = await cursor.fetchone()
-        return row[0] if row and row[1] == shape() else None
+        return row[0] if row and row[1] == self.shape else None
 
-    async def apply(self, connection: AsyncConnection, records: Sequence[Record]) -> None:
-        """Fold the records that follow on the bookmark, and move it. Inside a transaction of the caller's."""
-        facts = [record for record in records if record.event.fact]
-        for model in self._models if facts else ():
-            await model.apply(connection, self.schema, facts)
-        await connection.execute(SQL("UPDATE {} SET position = %s").format(self._bookmark), (records[-1].position,))
+    async def apply(self, connection: AsyncConnection, records: Sequence[Record]) -> set[str]:
+        """Fold the records that follow on the bookmark; give the names of the tables that were touched.
+
+        Inside a transaction of the caller's, who moves the bookmark in it too.
+        """
+        wanted = [record for record in records if record.entry.type in self._by_type]
+        found: dict[int, list[Record]] = {}
+        for record in await disclosed(self._log, connection, wanted):
+            for number in self._by_type[record.entry.type]:
+                found.setdefault(number, []).append(record)
+        for number, mine in found.items():
+            await self.models[number].apply(connection, self.schema, mine)
+        touched = {self.models[number].table() for number in found}
+        for record in records:
+            if record.entry.type == SubjectErased.__name__ and isinstance(record.event, SubjectErased):
+                erased = Erased(record.event.subject, record.position)
+                touched |= await self._forget(connection, erased, records[-1].position)
+        return touched
+
+    async def advance(self, connection: AsyncConnection, position: int) -> None:
+        """Move the bookmark: up to there is nothing to fold any more."""
+        await connection.execute(SQL("UPDATE {} SET position = %s").format(self._bookmark), (position,))
+
+    async def _forget(self, connection: AsyncConnection, erased: Erased, until: int) -> set[str]:
+        """Fold every row again that rested on what was sealed for a subject, and drop what nobody keeps up to date."""
+        if self.schema == LIVE:
+            await drop_kept(connection)
+            await drop_outlived(connection)
+        touched: set[str] = set()
+        for model in self.models:
+            records = await records_about(connection, erased.subject, model.types(), erased.position)
+            keys = {getattr(record.event, model.key) for record in records}
+            folded = {key: await self._resting(connection, model, key, erased, until) for key in sorted(keys)}
+            await model.fold_again(connection, self.schema, folded)
+            touched |= {model.table()} if folded else set()
+        return touched
+
+    async def _resting(
+        self, connection: AsyncConnection, model: ReadModel[Any], key: str, erased: Erased, until: int
+    ) -> list[Record]:
+        records = await read_page(connection, 0, None, (model.about(key),))
+        return await disclosed(self._log, connection, [one for one in records if one.position <= until], erased)
 
     @property
     def _bookmark(self) -> Identifier:
         return Identifier(self.schema, "bookmark")
+
+
+def _by_type(models: Sequence[ReadModel[Any]]) -> dict[str, list[int]]:
+    numbers: dict[str, list[int]] = {}
+    for number, model in enumerate(models):
+        for kind in model.events:
+            numbers.setdefault(kind.__name__, []).append(number)
+    return numbers

@@ -29,6 +29,7 @@ class Groups(ReadModel[GroupPage]):
     row = GroupPage
     key = "group"
     events = (GroupCreated, MemberAdded, MemberRemoved)
+    sealed = ("title",)
     indexes = ("USING gin (members)",)
 
     def evolve(

@@ -41,6 +41,7 @@ class Notebooks(ReadModel[NotebookPage]):
     row = NotebookPage
     key = "notebook"
     events = NOTEBOOK_EVENTS
+    sealed = ("title", "log")
     indexes = ("(project, slug)",)
 
     def evolve(self, row: NotebookPage | None, event: Event, record: Record) -> NotebookPage | None:

@@ -12,10 +12,14 @@ from psycopg import AsyncConnection
 from app.audit.entry import Record, readable
 from app.audit.log import Log
 from app.projections.generation import LOCK, Generation
+from app.projections.leftovers import drop_outlived
 from app.projections.rebuild import rebuild
 
 PATIENCE = 5.0
 """Seconds for which a writer waits to read what it wrote."""
+
+TRY_AGAIN = 2.0
+"""Seconds after which it looks whether what stopped it was mended: by a rebuild, say."""
 
 _log = structlog.get_logger(__name__)
 
@@ -29,7 +33,7 @@ class Projector:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._live = Generation(log.pool)
+        self._live = Generation(log)
         self._waiting: list[tuple[int, asyncio.Future[bool]]] = []
         self._watching: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self.position = -1
@@ -39,17 +43,15 @@ class Projector:
 
     async def run(self) -> None:
         """Apply what is appended, until cancelled."""
-        while self.failure is None:
+        while True:
             try:
                 await self._follow(await self._bookmark())
             except psycopg.OperationalError as error:
                 _log.warning("projector.database_away", error=str(error).strip())
                 await asyncio.sleep(0.25)
             except Exception as error:
-                self.failure = f"after position {self.position}: {type(error).__name__}: {error}"
-                _log.exception("projector.stopped", after=self.position)
-        for _, waiter in self._waiting:
-            _resolve(waiter, seen=False)
+                self._stop(error)
+                await asyncio.sleep(TRY_AGAIN)
 
     async def reach(self, position: int) -> bool:
         """Wait until a position was applied; false if that takes more than five seconds or cannot come."""
@@ -78,6 +80,8 @@ class Projector:
 
     async def _bookmark(self) -> int:
         async with self._log.pool.connection() as connection:
+            async with connection.transaction():
+                await drop_outlived(connection)
             position = await self._live.bookmark(connection)
         if position is None:
             await rebuild(self._log)
@@ -106,9 +110,21 @@ class Projector:
             return False
         if missing := [record for record in records if record.position > bookmark]:
             await self._live.apply(connection, missing)
+            await self._live.advance(connection, missing[-1].position)
         return True
 
+    def _stop(self, error: Exception) -> None:
+        failure = f"after position {self.position}: {type(error).__name__}: {error}"
+        if failure != self.failure:
+            _log.error("projector.stopped", after=self.position, exc_info=error)
+        self.failure = failure
+        waiting, self._waiting = self._waiting, []
+        for _, waiter in waiting:
+            _resolve(waiter, seen=False)
+
     def _announce(self, position: int, records: Sequence[Record]) -> None:
+        if position > self.position or records:
+            self.failure = None
         self.position = position
         ready = [waiter for wanted, waiter in self._waiting if wanted <= position]
         self._waiting = [(wanted, waiter) for wanted, waiter in self._waiting if wanted > position]

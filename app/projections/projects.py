@@ -46,6 +46,7 @@ class Projects(ReadModel[ProjectPage]):
     row = ProjectPage
     key = "project"
     events = (ProjectCreated,)
+    sealed = ("title",)
     indexes = ('("group", slug)',)
 
     def evolve(self, row: ProjectPage | None, event: ProjectCreated, record: Record) -> ProjectPage:

@@ -1,21 +1,27 @@
 """A read model: a table of rows, how each row evolves, and the questions that are asked of it."""
 
 import types
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Generic, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 from psycopg import AsyncConnection
 from psycopg.sql import SQL, Composable, Identifier
 from psycopg_pool import AsyncConnectionPool
 
 from app.audit.entry import Record
 from app.domain.event import Event
+from app.domain.model import Selection, events
+from app.domain.names import ERASED
 
 LIVE = "read"
 """The schema that the API reads. A generation that is being rebuilt lies in another one, beside it."""
+
+PAGE = 1_000
+"""Rows that are read at a time: what is kept of a table in memory, and for how long nothing else is done."""
 
 Row = TypeVar("Row", bound=Struct)
 
@@ -25,12 +31,15 @@ _COLUMN_TYPES: dict[type, str] = {str: "text", bool: "boolean", int: "bigint", d
 class ReadModel(Generic[Row]):
     """One table. Its columns are the row's fields, the first is the key; a row is what the reader sees.
 
-    Subclasses name the row, the events that it evolves by, and the field of those events that holds the key.
+    Subclasses name the row, the events that it evolves by, and the field of those events that holds the key, which is
+    the kind of its tag as well: what a row was folded from is found by the types and that tag.
     """
 
     row: ClassVar[type[Struct]]
     key: ClassVar[str]
     events: ClassVar[tuple[type[Event], ...]]
+    sealed: ClassVar[tuple[str, ...]] = ()
+    """Columns that hold what is sealed in the log. `evolve` copies such text and decides nothing by it."""
     indexes: ClassVar[tuple[str, ...]] = ()
     version: ClassVar[int] = 1
     """Raise it when `evolve` changes: the read models are then rebuilt at the next start."""
@@ -48,6 +57,21 @@ class ReadModel(Generic[Row]):
         return cls.__name__.lower()
 
     @classmethod
+    def primary(cls) -> str:
+        """Name the column that holds the key."""
+        return cls.row.__struct_fields__[0]
+
+    @classmethod
+    def types(cls) -> tuple[str, ...]:
+        """Name the events that it evolves by, as they are stored."""
+        return tuple(event.__name__ for event in cls.events)
+
+    @classmethod
+    def about(cls, key: str) -> Selection:
+        """Select what one row is folded from."""
+        return events(*cls.events, tags=(f"{cls.key}:{key}",))
+
+    @classmethod
     def shape(cls) -> str:
         """Give all that a stored table depends on: if it differs, the table is to be rebuilt."""
         return f"{cls.table()} {cls.version} {_columns(cls.row)} {cls.indexes}"
@@ -55,7 +79,7 @@ class ReadModel(Generic[Row]):
     async def create(self, connection: AsyncConnection, schema: str) -> None:
         """Create the empty table."""
         columns = [SQL("{} {}").format(Identifier(name), SQL(kind)) for name, kind in _columns(self.row).items()]  # pyright: ignore
-        primary = Identifier(self.row.__struct_fields__[0])
+        primary = Identifier(self.primary())
         table = Identifier(schema, self.table())
         await connection.execute(
             SQL("CREATE TABLE {} ({}, PRIMARY KEY ({}))").format(table, SQL(", ").join(columns), primary)
@@ -63,25 +87,55 @@ class ReadModel(Generic[Row]):
         for index in self.indexes:
             await connection.execute(SQL("CREATE INDEX ON {} {}").format(table, SQL(index)))  # pyright: ignore
 
-    async def apply(self, connection: AsyncConnection, schema: str, records: Sequence[Record]) -> None:
-        """Fold records into the rows that they are about: one statement to load them, one to save what changed."""
-        mine = [record for record in records if isinstance(record.event, self.events)]
-        if not mine:
-            return
-        rows: dict[str, Row | None] = dict.fromkeys(getattr(record.event, self.key) for record in mine)
-        before = await self._load(connection, schema, list(rows))
-        rows.update(before)
-        for record in mine:
-            key = getattr(record.event, self.key)
-            rows[key] = self.evolve(rows[key], record.event, record)
+    async def apply(self, connection: AsyncConnection, schema: str, mine: Sequence[Record]) -> None:
+        """Fold records of this model's events: one statement to load the rows, one to save what changed."""
+        keys = [getattr(record.event, self.key) for record in mine]
+        before = await self._load(connection, schema, list(dict.fromkeys(keys)))
+        rows: dict[str, Row | None] = dict(before)
+        for key, record in zip(keys, mine, strict=True):
+            rows[key] = self.evolve(rows.get(key), record.event, record)
         await self._save(connection, schema, [row for key, row in rows.items() if row and row is not before.get(key)])
         await self._delete(connection, schema, [key for key in before if rows[key] is None])
+
+    async def fold_again(
+        self, connection: AsyncConnection, schema: str, folded: Mapping[str, Sequence[Record]]
+    ) -> None:
+        """Write rows anew, each from all that it is folded from."""
+        rows = {key: self.fold(records) for key, records in folded.items()}
+        await self._save(connection, schema, [row for row in rows.values() if row is not None])
+        await self._delete(connection, schema, [key for key, row in rows.items() if row is None])
+
+    def fold(self, records: Iterable[Record]) -> Row | None:
+        """Fold what one row rests on."""
+        row: Row | None = None
+        for record in records:
+            row = self.evolve(row, record.event, record)
+        return row
+
+    def masked(self, row: Row) -> Row:
+        """Give a row as it is folded without what is sealed."""
+        return replace(row, **{name: ERASED for name in self.sealed if getattr(row, name) is not None})
+
+    async def pages(self, connection: AsyncConnection, schema: str) -> AsyncIterator[list[Row]]:
+        """Read every row of a schema's table, in pages, in the order of the keys' bytes."""
+        primary = Identifier(self.primary())
+        query = SQL("SELECT row_to_json(t)::text FROM {table} AS t WHERE {key} > %s ORDER BY {key} LIMIT %s").format(
+            table=Identifier(schema, self.table()), key=primary
+        )
+        after = ""
+        while True:
+            cursor = await connection.execute(query, (after, PAGE))
+            rows = [self._decode(text) for (text,) in await cursor.fetchall()]
+            if not rows:
+                return
+            yield rows
+            after = getattr(rows[-1], self.primary())
 
     async def select(
         self, where: Composable, values: dict[str, Any], *, limit: int = 1, after: str | None = None
     ) -> list[Row]:
         """Ask for live rows, in the order of their keys, from the one after `after`."""
-        key = Identifier(self.row.__struct_fields__[0])
+        key = Identifier(self.primary())
         query = SQL(
             "SELECT row_to_json(t)::text FROM {table} AS t"
             " WHERE {where} AND (%(after)s::text IS NULL OR {key} > %(after)s) ORDER BY {key} LIMIT %(limit)s"
@@ -92,16 +146,14 @@ class ReadModel(Generic[Row]):
 
     async def row_of(self, key: str) -> Row | None:
         """Ask for one live row, whoever may see it."""
-        rows = await self.select(
-            SQL("{} = %(key)s").format(Identifier(self.row.__struct_fields__[0])), {"key": key}, limit=1
-        )
+        rows = await self.select(SQL("{} = %(key)s").format(Identifier(self.primary())), {"key": key}, limit=1)
         return rows[0] if rows else None
 
     def _decode(self, text: str) -> Row:
         return msgspec.json.decode(text, type=self.row)  # pyright: ignore[reportReturnType]
 
     async def _load(self, connection: AsyncConnection, schema: str, keys: list[str]) -> dict[str, Row]:
-        primary = self.row.__struct_fields__[0]
+        primary = self.primary()
         query = SQL("SELECT row_to_json(t)::text FROM {} AS t WHERE {} = ANY(%s)")
         cursor = await connection.execute(query.format(Identifier(schema, self.table()), Identifier(primary)), (keys,))
         rows = [self._decode(text) for (text,) in await cursor.fetchall()]
@@ -125,13 +177,15 @@ class ReadModel(Generic[Row]):
     async def _delete(self, connection: AsyncConnection, schema: str, keys: list[str]) -> None:
         if keys:
             query = SQL("DELETE FROM {} WHERE {} = ANY(%s)")
-            primary = Identifier(self.row.__struct_fields__[0])
+            primary = Identifier(self.primary())
             await connection.execute(query.format(Identifier(schema, self.table()), primary), (keys,))
 
 
 def _columns(row: type[Struct]) -> dict[str, str]:
-    hints = {field.name: field.type for field in msgspec.structs.fields(row)}
-    return {name: _column(hint) for name, hint in hints.items()}
+    columns = {field.name: _column(field.type) for field in msgspec.structs.fields(row)}
+    key = next(iter(columns))
+    # Its order is that of its bytes, wherever the database was made: lists, pages and digests go by it.
+    return {**columns, key: columns[key].replace("text", 'text COLLATE "C"')}
 
 
 def _column(hint: Any) -> str:

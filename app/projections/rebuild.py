@@ -1,68 +1,160 @@
-"""Rebuild: fold the whole log into a generation beside the live one, and swap it in while the API goes on serving.
+"""Rebuild: fold the whole log into a generation beside the live one, compare, and swap it in while the API serves.
 
-Killed at any moment, it leaves the live generation as it was, or the new one in its place.
+Killed at any moment, it leaves the live generation as it was, or the new one in its place; begun again, it goes on.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
 
+from msgspec import Struct
 from psycopg import AsyncConnection
 from psycopg.sql import SQL, Identifier
 
-from app.audit.entry import UnreadableEntry, readable
+from app.audit.entry import Context
 from app.audit.log import Log
-from app.projections.generation import LOCK, Generation
-from app.projections.read_model import LIVE
+from app.domain.states import StateRebuilt
+from app.projections.differences import Difference, NothingToCompare, compare, side_by_side, together
+from app.projections.generation import LOCK, MODELS, Generation
+from app.projections.guarded import alone
+from app.projections.leftovers import AT, NEXT, OLD, drop_kept
+from app.projections.read_model import LIVE, ReadModel
+from app.projections.replay import Progress, Replay, in_silence
+from app.projections.seals import Checked, Checking, seal_generation
 
-PAGE = 5_000
-NEXT, OLD = "read_next", "read_old"
-ONE_AT_A_TIME = 7305799
 
-Progress = Callable[[int, int], None]
-"""(position, head): how far it is."""
+class Rebuilt(Struct, frozen=True):
+    """What went live, as of which position; from where it went on; and what had been different, row by row."""
+
+    position: int
+    began_at: int
+    entries: int
+    compared: bool
+    """Whether there was anything to compare with: live read models of the same shape."""
+    counts: dict[str, int]
+    rows: Sequence[Difference]
+    checked: Checked | None = None
+
+    @property
+    def differences(self) -> int:
+        """How many rows were not what they are now."""
+        return sum(self.counts.values())
 
 
-async def rebuild(log: Log, progress: Progress = lambda position, head: None) -> int:
-    """Rebuild every read model; return the position at which the new generation went live.
+async def rebuild(
+    log: Log,
+    progress: Progress = in_silence,
+    *,
+    only: type[ReadModel[Any]] | None = None,
+    keep_old: bool = True,
+    check_seals: bool = False,
+) -> Rebuilt:
+    """Rebuild every read model, or one of them. It is recorded, and sealed.
 
+    An attempt that was interrupted is gone on with, unless seals are to be checked: those are met from the beginning.
     Raises `UnreadableEntry` at an entry that cannot be read, once what stands before it is live.
     """
-    async with log.pool.connection() as guard:
-        await guard.execute("SELECT pg_advisory_lock(%s)", (ONE_AT_A_TIME,))
-        try:
-            generation = Generation(log.pool, NEXT)
-            async with log.pool.connection() as connection:
-                async with connection.transaction():
-                    await generation.create(connection)
-                position, _ = await _catch_up(log, generation, connection, 0, progress)
-                async with connection.transaction():
-                    await connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
-                    position, unreadable = await _catch_up(log, generation, connection, position, progress)
-                    await _swap(connection)
-                await connection.execute(SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(Identifier(OLD)))
-            if unreadable:
-                raise unreadable
-            return position
-        finally:
-            await guard.execute("SELECT pg_advisory_unlock(%s)", (ONE_AT_A_TIME,))
+    async with alone(log), log.pool.connection() as connection:
+        generation = Generation(log, NEXT, (only,) if only else MODELS)
+        replay = Replay(log, generation, connection, progress)
+        await replay.begin(anew=check_seals)
+        began_at = replay.position
+        checked = await Checking(log, replay, connection).go_on() if check_seals else None
+        live = Generation(log, LIVE, MODELS)
+        compared = None
+        async with side_by_side(log, live, replay) as (position, seeing):
+            if seeing is not None:
+                compared = await compare(seeing, generation, LIVE, position)
+        was_there = await _is_there(connection)
+        if only:
+            await _swap_one(log, live, replay, keep_old=keep_old)
+        else:
+            await _swap(log, replay, connection, was_there=was_there, keep_old=keep_old)
+        done = Rebuilt(
+            position=replay.position,
+            began_at=began_at,
+            entries=replay.entries,
+            compared=compared is not None,
+            counts=compared.counts if compared else {},
+            rows=compared.rows if compared else (),
+            checked=checked,
+        )
+        if was_there:  # else they were made for the first time
+            await _record(log, connection, done, generation)
+    if replay.unreadable:
+        raise replay.unreadable
+    return done
 
 
-async def _catch_up(
-    log: Log, generation: Generation, connection: AsyncConnection, position: int, progress: Progress
-) -> tuple[int, UnreadableEntry | None]:
-    while True:
-        page = await log.read(after=position, limit=PAGE)
-        records, unreadable = readable(page.records)
-        if not records:
-            return position, unreadable
-        async with connection.transaction():
-            await connection.execute("SET LOCAL synchronous_commit = off")
-            await generation.apply(connection, records)
-        position = records[-1].position
-        progress(position, page.head)
+async def rebuild_to(log: Log, position: int, progress: Progress = in_silence) -> str:
+    """Fold the log up to a position into a schema of its own, to be looked into; give its name.
+
+    It is kept until `drop_old`, or until somebody is erased.
+    """
+    async with alone(log), log.pool.connection() as connection:
+        generation = Generation(log, f"{AT}_{position}")
+        replay = Replay(log, generation, connection, progress)
+        await replay.begin()
+        await replay.go_on(position)
+    if replay.unreadable:
+        raise replay.unreadable
+    return generation.schema
 
 
-async def _swap(connection: AsyncConnection) -> None:
-    await connection.execute(SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(Identifier(OLD)))
-    await connection.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(LIVE)))
-    await connection.execute(SQL("ALTER SCHEMA {} RENAME TO {}").format(Identifier(LIVE), Identifier(OLD)))
-    await connection.execute(SQL("ALTER SCHEMA {} RENAME TO {}").format(Identifier(NEXT), Identifier(LIVE)))
+async def drop_old(log: Log) -> list[str]:
+    """Drop every generation that was kept; give the names of their schemas."""
+    async with alone(log), log.pool.connection() as connection, connection.transaction():
+        return await drop_kept(connection)
+
+
+async def _swap(log: Log, replay: Replay, connection: AsyncConnection, *, was_there: bool, keep_old: bool) -> None:
+    """Put the new generation in the place of the live one, at the end of the log."""
+    await replay.go_on()
+    async with log.pool.connection() as guard, guard.transaction():
+        await guard.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+        await replay.go_on()
+        await _drop(guard, OLD)
+        if was_there:
+            await guard.execute(SQL("ALTER SCHEMA {} RENAME TO {}").format(Identifier(LIVE), Identifier(OLD)))
+        else:
+            await _drop(guard, LIVE)
+        await guard.execute(SQL("ALTER SCHEMA {} RENAME TO {}").format(Identifier(NEXT), Identifier(LIVE)))
+    if not keep_old:
+        await _drop(connection, OLD)
+
+
+async def _swap_one(log: Log, live: Generation, replay: Replay, *, keep_old: bool) -> None:
+    """Put one new table in the place of the live one, where the live bookmark stands."""
+    table = SQL(replay.generation.models[0].table())  # pyright: ignore
+    old, next_, live_schema = Identifier(OLD), Identifier(NEXT), Identifier(LIVE)
+    async with together(log, live, replay) as position, log.pool.connection() as connection, connection.transaction():
+        if position is None:
+            raise replay.unreadable or NothingToCompare
+        await connection.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(old))
+        await connection.execute(SQL("DROP TABLE IF EXISTS {}.{}").format(old, table))
+        await connection.execute(SQL("ALTER TABLE IF EXISTS {}.{} SET SCHEMA {}").format(live_schema, table, old))
+        await connection.execute(SQL("ALTER TABLE {}.{} SET SCHEMA {}").format(next_, table, live_schema))
+        await _drop(connection, NEXT)
+        if not keep_old:
+            await _drop(connection, OLD)
+
+
+async def _is_there(connection: AsyncConnection) -> bool:
+    cursor = await connection.execute("SELECT to_regclass(%s) IS NOT NULL", (f"{LIVE}.bookmark",))
+    row = await cursor.fetchone()
+    return bool(row and row[0])
+
+
+async def _drop(connection: AsyncConnection, schema: str) -> None:
+    await connection.execute(SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(Identifier(schema)))
+
+
+async def _record(log: Log, connection: AsyncConnection, done: Rebuilt, generation: Generation) -> None:
+    rebuilt = StateRebuilt(
+        position=done.position,
+        shape=generation.shape,
+        entries=done.entries,
+        differences=done.differences,
+        tables=tuple(model.table() for model in generation.models),
+    )
+    await log.append([Context().draft(rebuilt)])
+    await seal_generation(log, connection)

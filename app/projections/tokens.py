@@ -29,6 +29,7 @@ class Tokens(ReadModel[TokenPage]):
     row = TokenPage
     key = "token"
     events = (TokenIssued, TokenRevoked)
+    sealed = ("title",)
     indexes = ('("user", token)',)
 
     def evolve(self, row: TokenPage | None, event: TokenIssued | TokenRevoked, record: Record) -> TokenPage | None:

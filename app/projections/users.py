@@ -4,11 +4,12 @@ from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 from psycopg.sql import SQL
 
 from app.audit.entry import Record
 from app.domain.names import UserId
-from app.domain.users import UserCreated, Username
+from app.domain.users import UserCreated, UserRolesChanged
 from app.projections.read_model import ReadModel
 
 
@@ -16,8 +17,9 @@ class UserPage(Struct, frozen=True):
     """A user as others see them."""
 
     user: UserId
-    username: Username
+    username: str
     administrator: bool
+    auditor: bool
     created_at: datetime
     position: int
 
@@ -27,18 +29,17 @@ class Users(ReadModel[UserPage]):
 
     row = UserPage
     key = "user"
-    events = (UserCreated,)
+    events = (UserCreated, UserRolesChanged)
+    sealed = ("username",)
     indexes = ("(username)",)
 
-    def evolve(self, row: UserPage | None, event: UserCreated, record: Record) -> UserPage:
+    def evolve(self, row: UserPage | None, event: UserCreated | UserRolesChanged, record: Record) -> UserPage | None:
         """Return the row after the event."""
-        return UserPage(
-            user=event.user,
-            username=event.username.text,
-            administrator=event.administrator,
-            created_at=record.entry.at,
-            position=record.position,
-        )
+        match event:
+            case UserCreated(user=user, username=username, administrator=administrator, auditor=auditor):
+                return UserPage(user, username.text, administrator, auditor, record.entry.at, record.position)
+            case UserRolesChanged(administrator=administrator, auditor=auditor):
+                return row and replace(row, administrator=administrator, auditor=auditor, position=record.position)
 
     async def listed(self, limit: int, after: str | None) -> list[UserPage]:
         """List users by their id, which is the order in which they came."""

@@ -13,10 +13,14 @@ from app.domain.model import Selection, events
 from app.domain.names import NotebookName, UserId
 from app.domain.notebooks import NOTEBOOK_EVENTS, Notebook
 from app.domain.runs import RunId, Status, Upstream
+from app.domain.subjects import SubjectErased
+from app.domain.users import Administrators, UserCreated, UserRolesChanged
 
 PAGE = 5_000
 GROUP_EVENTS = (GroupCreated, MemberAdded, MemberRemoved)
-_TYPES = frozenset(event.__name__ for event in (*NOTEBOOK_EVENTS, *GROUP_EVENTS))
+ROLE_EVENTS = (UserCreated, UserRolesChanged, SubjectErased)
+FOLDED = (*NOTEBOOK_EVENTS, *GROUP_EVENTS, *ROLE_EVENTS)
+_TYPES = frozenset(event.__name__ for event in FOLDED)
 
 
 class Unknown(Struct, frozen=True):
@@ -37,10 +41,11 @@ class NotReady(Struct, frozen=True):
 
 
 class Admitted(Struct, frozen=True):
-    """They may enter; it answers at `upstream`."""
+    """They may enter; it answers at `upstream`. `administering`: not as members of its group."""
 
     upstream: Upstream
     run: RunId
+    administering: bool = False
 
 
 class Admissions:
@@ -50,12 +55,13 @@ class Admissions:
         self._log = log
         self._notebooks: dict[NotebookName, Notebook] = {}
         self._members: dict[GroupName, set[UserId]] = {}
+        self._administrators = Administrators()
         self._position = 0
         self.ready = asyncio.Event()
 
     async def follow(self) -> AsyncGenerator[list[Record]]:
         """Read the history, then take in what is appended, and hand it on once it is taken in."""
-        selection: tuple[Selection, ...] = (events(*NOTEBOOK_EVENTS, *GROUP_EVENTS),)
+        selection: tuple[Selection, ...] = (events(*FOLDED),)
         page = await self._log.read(selection, self._position, PAGE)
         while page.records:
             self.apply(page.records)
@@ -92,20 +98,27 @@ class Admissions:
         found = self._notebooks.get(notebook)
         if found is None or not found.exists or found.group is None:
             return Unknown()
-        if not (caller.administering or self.is_member(caller.user, found.group)):
+        is_member = self.is_member(caller.user, found.group)
+        if not (is_member or self.administers(caller)):
             return NotAMember(found.group)
         if found.status != "ready" or found.upstream is None or found.run is None:
             return NotReady(found.group, found.status)
-        return Admitted(found.upstream, found.run)
+        return Admitted(found.upstream, found.run, administering=not is_member)
+
+    def administers(self, caller: Caller) -> bool:
+        """Whether a caller may use an administrator's power: a pass may be older than the loss of the role."""
+        return caller.administering and caller.user in self._administrators.users
 
     def _apply(self, record: Record) -> None:
-        if record.entry.type not in _TYPES or not isinstance(record.event, (*NOTEBOOK_EVENTS, *GROUP_EVENTS)):
+        if record.entry.type not in _TYPES or not isinstance(record.event, FOLDED):
             return
         match record.event:
             case GroupCreated(group=group, owner=user) | MemberAdded(group=group, user=user):
                 self._members.setdefault(group, set()).add(user)
             case MemberRemoved(group=group, user=user):
                 self._members.get(group, set()).discard(user)
+            case UserCreated() | UserRolesChanged() | SubjectErased() as event:
+                self._administrators = self._administrators.evolve(event)
             case event:
                 known = self._notebooks.get(event.notebook, Notebook())
                 self._notebooks[event.notebook] = known.evolve(event)

@@ -13,14 +13,15 @@ from urllib.parse import quote
 import structlog
 from msgspec import Struct
 
-from app.dispatch import Actor, Context, Dispatch
+from app.acts import Acts
+from app.dispatch import GUEST, Actor, Context, Dispatch, using
 from app.domain.command import Caller
 from app.domain.errors import Refusal
 from app.domain.names import NotebookName
 from app.domain.notebooks import NotebookEntered, StartNotebook
-from app.domain.tokens import Scope
+from app.domain.tokens import Scope, TokenUsed
 from app.html import form_of, is_local_path, page, policy
-from app.identifiers import new_id
+from app.identifiers import new_id, uuid7
 from app.identity import Identity
 from app.keys import Keys
 from app.runtime.admissions import Admissions, Admitted, NotAMember, NotReady, Unknown
@@ -33,6 +34,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 COOKIE = "__Host-sophon-pass"
 ENTER, START = "/.sophon/enter", "/.sophon/start"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 LARGEST_FORM = 4_096
 REMEMBERED = 20_000
 
@@ -64,12 +66,20 @@ class Door:
     """Lets in who may enter now, and tells everybody else why not."""
 
     def __init__(
-        self, identity: Identity, admissions: Admissions, dispatch: Dispatch, keys: Keys, platform: str, domain: str
+        self,
+        identity: Identity,
+        admissions: Admissions,
+        dispatch: Dispatch,
+        acts: Acts,
+        keys: Keys,
+        platform: str,
+        domain: str,
     ) -> None:
         """`platform`: its origin, where people sign in; `domain`: what follows a notebook's name in its host."""
         self._identity = identity
         self._admissions = admissions
         self._dispatch = dispatch
+        self._acts = acts
         self._keys = keys
         self._platform = platform
         self._suffix = f".{domain}".encode()
@@ -112,13 +122,14 @@ class Door:
     async def _authorise(self, headers: Headers, notebook: NotebookName) -> list[tuple[bytes, bytes]] | Answer:
         visitor = await self._visitor(headers, notebook)
         if visitor is None:
+            await self._refused("not-authenticated", headers, notebook)
             return self._to_sign_in(headers, notebook)
         if visitor.via == b"session" and not _is_own_page(headers, self._own_origin(headers)):
             return Answer(403, "Not from there", "<p>This request comes from a page of another origin.</p>")
         match self._admissions.ask(notebook, visitor.caller):
-            case Admitted(upstream, run):
+            case Admitted(upstream, run, administering):
                 if visitor.via == b"token" and (visitor.key, run) not in self._entered:
-                    await self._record_entry(visitor, notebook, run)
+                    await self._record_entry(visitor, notebook, run, headers, administering=administering)
                 return [
                     (b"x-sophon-upstream", upstream.encode()),
                     (b"x-sophon-token", self._token(run)),
@@ -129,11 +140,14 @@ class Door:
             case Unknown():
                 return _unknown(notebook)
             case NotAMember():
+                await self._refused("members-only", headers, notebook, visitor.caller.user, visitor.via)
                 return _not_a_member(notebook)
             case NotReady(status=status):
                 return _not_ready(notebook, status)
 
-    async def _record_entry(self, visitor: Visitor, notebook: NotebookName, run: str) -> None:
+    async def _record_entry(
+        self, visitor: Visitor, notebook: NotebookName, run: str, headers: Headers, *, administering: bool
+    ) -> None:
         """Record that a token entered a run for the first time; a session's entry is its ticket's."""
         if len(self._entered) > REMEMBERED:
             self._entered.clear()
@@ -142,9 +156,19 @@ class Door:
             notebook=notebook,
             user=visitor.caller.user,
             session=visitor.key,
-            administering=visitor.caller.administering,
+            administering=administering,
         )
-        await self._dispatch.record(entered, _context(visitor.caller.user, "token"))
+        context = _context(visitor.caller.user, headers, "token")
+        await self._dispatch.record(entered, using(context, "administrator" if administering else None))
+
+    async def _refused(
+        self, reason: str, headers: Headers, notebook: NotebookName, user: str | None = None, via: bytes = b"session"
+    ) -> None:
+        """Record who was not let in, or count them where nobody knows who it was."""
+        context = _context(user, headers, "token" if via == b"token" else "session") if user else Context(actor=GUEST)
+        asked = headers.get(b"x-forwarded-method", b"POST").decode("ascii", "replace")
+        method = asked if asked in METHODS else "OTHER"
+        await self._acts.refused(method, "/ of a notebook", reason, context, [f"notebook:{notebook}"])
 
     async def _visitor(self, headers: Headers, notebook: NotebookName) -> Visitor | None:
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
@@ -152,6 +176,8 @@ class Door:
             principal = await self._identity.who(token.strip().decode("ascii", "replace"), "token")
             if principal is None or Scope.NOTEBOOKS not in principal.scopes:
                 return None
+            used = TokenUsed(token=principal.key, user=principal.user)
+            await self._acts.saw(used, _context(principal.user, headers, "token"))
             return Visitor(principal.caller, principal.key, principal.username, b"token")
         visitor = self._bearer_of(_cookie(headers), notebook)
         return visitor if visitor and await self._identity.is_open(visitor.key) else None
@@ -208,13 +234,17 @@ class Door:
             case Unknown():
                 return _unknown(notebook)
             case NotAMember():
+                await self._refused("members-only", headers, notebook, ticket.user)
                 return _not_a_member(notebook)
-            case NotReady() | Admitted():
+            case NotReady(group=group):
+                administering = not self._admissions.is_member(ticket.user, group)
+            case Admitted(administering=administering):
                 pass
         entered = NotebookEntered(
-            notebook=notebook, user=ticket.user, session=ticket.session, administering=ticket.administering
+            notebook=notebook, user=ticket.user, session=ticket.session, administering=administering
         )
-        await self._dispatch.record(entered, _context(ticket.user))
+        context = _context(ticket.user, headers)
+        await self._dispatch.record(entered, using(context, "administrator" if administering else None))
         cookie = f"{COOKIE}={self._identity.make_pass(ticket)}; Path=/; Secure; HttpOnly; SameSite=Lax"
         there = form.get("next", "/")
         return Answer(
@@ -234,7 +264,7 @@ class Door:
             case NotReady(group=group):
                 command = StartNotebook(by=visitor.caller, notebook=notebook, group=group, run=new_id("run"))
                 try:
-                    await self._dispatch(command, _context(visitor.caller.user))
+                    await self._dispatch(command, _context(visitor.caller.user, headers))
                 except Refusal as refusal:
                     return Answer(refusal.status, "It cannot be started", f"<p>{escape(refusal.title())}</p>")
             case _:
@@ -259,8 +289,10 @@ class Door:
         await send({"type": "http.response.body", "body": body})
 
 
-def _context(user: str, via: Literal["session", "token"] = "session") -> Context:
-    return Context(actor=Actor(kind="user", id=user, via=via))
+def _context(user: str, headers: Headers, via: Literal["session", "token"] = "session") -> Context:
+    """Say who asks, as part of which request, and from which address: the last one, which the proxy saw."""
+    source = headers.get(b"x-forwarded-for", b"").decode("ascii", "replace").rpartition(",")[2].strip()[:64]
+    return Context(actor=Actor(kind="user", id=user, via=via), request=str(uuid7()), source=source or None)
 
 
 def _cookie(headers: Headers) -> bytes:

@@ -1,7 +1,7 @@
 """Evictions: who may not be in a notebook any more is put out of it, and not only refused the next time.
 
-A WebSocket is authorised once and may stay open for days. When a membership, a session or a token ends, the runs that
-it opened are told to close that user's sockets; whoever may still come in connects again by itself.
+A WebSocket is authorised once and may stay open for days. When a membership, a session, a token or a role ends, the
+runs that it opened are told to close that user's sockets; whoever may still come in connects again by itself.
 """
 
 import asyncio
@@ -11,8 +11,9 @@ import structlog
 from app.audit.entry import Record
 from app.domain.groups import GroupName, MemberRemoved
 from app.domain.names import UserId
+from app.domain.subjects import SubjectErased
 from app.domain.tokens import TokenRevoked
-from app.domain.users import LoggedOut
+from app.domain.users import LoggedOut, UserRolesChanged
 from app.keys import Keys
 from app.runtime.admissions import Admissions, Admitted
 from app.runtime.asking import PROBLEMS, asking
@@ -39,13 +40,17 @@ class Evictions:
                 self._apply(record)
 
     def _apply(self, record: Record) -> None:
-        if record.entry.type not in ("MemberRemoved", "LoggedOut", "TokenRevoked"):
+        if record.entry.type not in ("MemberRemoved", "LoggedOut", "TokenRevoked", "UserRolesChanged", "SubjectErased"):
             return
         match record.event:
             case MemberRemoved(user=user, group=group):
                 self._evict(user, group)
             case LoggedOut(user=user) | TokenRevoked(user=user):
                 self._evict(user)
+            case UserRolesChanged(user=user, administrator=False, was_administrator=True):
+                self._evict(user)
+            case SubjectErased(subject=subject) if subject.startswith("user:"):
+                self._evict(subject.removeprefix("user:"))
             case _:
                 pass
 

@@ -13,11 +13,11 @@ import structlog
 
 from app.audit.entry import Record
 from app.audit.log import Lease, Log
-from app.dispatch import Context, Dispatch
+from app.dispatch import Actor, Context, Dispatch
 from app.domain.errors import Refusal
 from app.domain.model import Selection, events
 from app.domain.names import NotebookName, Personal
-from app.domain.notebooks import NOTEBOOK_EVENTS, Notebook
+from app.domain.notebooks import NOTEBOOK_EVENTS, Notebook, NotebookDeleted
 from app.domain.reports import (
     EndRun,
     Report,
@@ -27,7 +27,7 @@ from app.domain.reports import (
     ReportNotebookReady,
     ReportNotebookStopped,
 )
-from app.domain.runs import FailureReason, RunId
+from app.domain.runs import FailureReason, NotebookStartRequested, NotebookStopRequested, RunId
 from app.keys import Keys
 from app.runtime.asking import PROBLEMS, asking
 from app.runtime.engine import Engine, EngineAway, EngineError, Instance
@@ -51,6 +51,8 @@ ASK_EVERY = 0.03
 RETRY = 1.0
 STOP_ALL_WITHIN = 30.0
 PAGE = 5_000
+WISHES = (NotebookStartRequested, NotebookStopRequested, NotebookDeleted)
+"""What somebody asks of the runtime, and what its reports are because of."""
 
 _log = structlog.get_logger(__name__)
 
@@ -65,6 +67,8 @@ class Supervisor:
         self._patience = patience
         self._dispatch = Dispatch(log)
         self._notebooks: dict[NotebookName, Notebook] = {}
+        self._asked: dict[NotebookName, Context] = {}
+        """As what is reported of a notebook: on behalf of whoever last asked something of it, and because of that."""
         self._first_seen: dict[tuple[RunId, str | None], datetime] = {}
         self._position = 0
         self._moved = asyncio.Condition()
@@ -138,6 +142,8 @@ class Supervisor:
             if isinstance(record.event, NOTEBOOK_EVENTS):
                 name = record.event.notebook
                 self._notebooks[name] = self._notebooks.get(name, Notebook()).evolve(record.event)
+                if isinstance(record.event, WISHES):
+                    self._asked[name] = _because_of(record)
                 touched.add(name)
         return touched
 
@@ -257,9 +263,16 @@ class Supervisor:
 
     async def _say(self, report: Report) -> None:
         """Report, and wait until the report has come back by the log: the next plan has to know of it."""
-        receipt = await self._dispatch(report, Context())
+        receipt = await self._dispatch(report, self._asked.get(report.notebook, Context()))
         async with self._moved:
             await self._moved.wait_for(lambda: self._position >= receipt.position)
+
+
+def _because_of(record: Record) -> Context:
+    """Give the context of what the platform does about a wish: it acts on behalf of whoever had it."""
+    entry = record.entry
+    on_behalf_of = entry.actor.id if entry.actor.kind == "user" else entry.actor.obo
+    return Context(actor=Actor(kind="system", id="sophon", obo=on_behalf_of), cause=entry.id, trace=entry.trace)
 
 
 def _readable(words: str) -> str:

@@ -1,12 +1,14 @@
 """Whatever is sent, the answer says what is wrong with which field, and nothing has changed."""
 
 import asyncio
+import itertools
 import subprocess
 import sys
 from typing import Any
 
 import pytest
 
+from app.domain.registry import EVENTS
 from tests.acceptance.conftest import Lab, populate
 from tests.installation import installation
 
@@ -19,6 +21,7 @@ NO_LABELS = (
 BODIES: tuple[tuple[str, str, Any, str], ...] = (
     ("POST", "/api/groups", GROUP | {"colour": "red"}, "colour"),
     ("POST", "/api/groups", {"slug": "not-made"}, "title"),
+    ("POST", "/api/users", {"username": "eve", "password": "correct horse battery", "auditor": 1}, "auditor"),
     ("POST", "/api/groups", {"title": "Not made"}, "slug"),
     ("POST", "/api/groups", GROUP | {"title": 7}, "title"),
     ("POST", "/api/groups", GROUP | {"title": None}, "title"),
@@ -73,16 +76,20 @@ ADDRESSES = (
 )
 
 
+IN_A_LANGUAGE = ("/api/audit/entries", "/api/audit/diff", "/api/audit/state/{kind}/{name}")
+"""Routes that take a query or a moment: text of which no schema says whether it makes sense."""
+
+
 async def facts(lab: Lab) -> int:
-    """Tell the position of the last entry that is no recorded refusal."""
+    """Tell the position of the last entry that is a fact: no refusal, and no reading of the log itself."""
     after, last = 0, 0
     while True:
         page = await lab.administrator.get(f"/api/audit/entries?limit=200&after={after}")
         for item in page["items"]:
             after = item["position"]
-            if item["entry"]["outcome"] == "success":
+            if EVENTS[item["entry"]["type"]].fact:
                 last = after
-        if not page["items"]:
+        if len(page["items"]) < 200:  # whoever waits for none at all reads for ever, as each reading is an entry
             return last
 
 
@@ -180,13 +187,17 @@ async def test_schemathesis_finds_no_answer_that_is_not_documented() -> None:
         await fresh.start()
         lab = await populate(fresh)
         # By itself at the end: it finds the token that it is given itself, and ends it.
-        await schemathesis(lab, "--exclude-path", "/api/tokens/{token}")
+        # The tail has no end: it is followed in tests/questions/test_query.py.
+        apart = ("/api/tokens/{token}", "/api/audit/tail", *IN_A_LANGUAGE)
+        await schemathesis(lab, *itertools.chain(*(("--exclude-path", path) for path in apart)))
+        in_a_language = itertools.chain(*(("--include-path", path) for path in IN_A_LANGUAGE))
+        await schemathesis(lab, *in_a_language, checks="allow_header_conformance,positive_data_acceptance")
         await schemathesis(lab, "--include-path", "/api/tokens/{token}")
         (await fresh.guest.ask("GET", "/health/ready")).expect(200)
         assert "request.failed" not in fresh.output
 
 
-async def schemathesis(lab: Lab, *which: str) -> None:
+async def schemathesis(lab: Lab, *which: str, checks: str = "allow_header_conformance") -> None:
     """Have it ask whatever it can think of, as an administrator, always the same."""
     done = await asyncio.to_thread(
         subprocess.run,
@@ -194,7 +205,7 @@ async def schemathesis(lab: Lab, *which: str) -> None:
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{lab.installation.address}/schema/openapi.json"),
             *("--header", f"Authorization: {lab.administrator.headers['Authorization']}"),
             # Litestar's own answer to OPTIONS knows only of the route's first method.
-            *("--checks", "all", "--exclude-checks", "allow_header_conformance", "--mode", "all"),
+            *("--checks", "all", "--exclude-checks", checks, "--mode", "all"),
             *("--max-examples", "15", "--seed", "1", "--phases", "examples,coverage,fuzzing"),
             *("--generation-database", "none", "--request-timeout", "20", "--no-color", *which),
         ),

@@ -103,6 +103,23 @@ async def test_guests_see_no_people_no_log_and_no_metrics(lab: Lab) -> None:
         assert (await lab.administrator.ask("GET", path)).status == 200
 
 
+async def test_an_administrators_way_into_others_notebooks_ends_with_the_role_and_its_members_saw_it(lab: Lab) -> None:
+    deputy = await person(lab.installation, lab.administrator, "deputy")
+    roles, visits = f"/api/users/{deputy.id}/roles", f"/api/projects/{lab.project}/visits"
+    await lab.administrator.do("PUT", roles, {"administrator": True, "auditor": False})
+    holder = await deputy.session.enter(lab.notebook)
+    assert (await holder.ask("GET", "/api/status", at=lab.notebook)).status == 200
+    async with holder.socket(SOCKET, at=lab.notebook) as opened:
+        await lab.administrator.do("PUT", roles, {"administrator": False, "auditor": True})
+        await ends_soon(opened)
+    assert (await holder.ask("GET", "/api/status", at=lab.notebook)).status == 403
+    assert await holder.knock(SOCKET, at=lab.notebook) == 403
+    seen = (await lab.bob.token.get(visits))["items"]
+    assert [one["action"] for one in seen if one["user"] == deputy.id] == ["NotebookEntered"]
+    assert (await deputy.token.ask("GET", visits)).status == 404
+    assert (await lab.installation.guest.ask("GET", visits)).status == 401
+
+
 async def test_guests_are_led_to_sign_in_and_scripts_are_told(lab: Lab) -> None:
     guest = lab.installation.guest
     assert (await guest.ask("GET", "/lab", at=lab.notebook)).status == 401

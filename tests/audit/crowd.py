@@ -10,7 +10,7 @@ from app.audit import writer
 from app.audit.entry import Record
 from app.audit.log import Log
 from tests.audit.drafts import draft
-from tests.database import end
+from tests.database import SEALER, end
 
 APPENDS = 1_000
 
@@ -61,7 +61,7 @@ async def following(log: Log) -> AsyncGenerator[list[int]]:
 
 async def _append_until_killed(dsn: str) -> None:
     writer.BATCH = 16
-    async with Log.open(dsn) as log:
+    async with Log.open(dsn, SEALER) as log:
         await append_all(log, lambda number, position: _say(f"{number} {position}\n"))
     _say("done\n")
 

@@ -7,15 +7,33 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
-from app.audit.entry import Actor, Context, Entry, encode
+from app.audit.entry import Actor, Context, encode
+from app.domain.approvals import ApprovalGiven, ApprovalRequested
+from app.domain.audits import (
+    AuditQueried,
+    ClockSteppedBack,
+    GroupViewed,
+    GuestsRefused,
+    Heartbeat,
+    NotebooksListed,
+    NotebookViewed,
+    ProjectsListed,
+    ProjectViewed,
+    RequestRefused,
+    UsersListed,
+    VisitsListed,
+)
 from app.domain.command import CommandRefused
 from app.domain.event import Event
+from app.domain.exports import AuditExported, StateRecovered
 from app.domain.groups import GroupCreated, MemberAdded, MemberRemoved
 from app.domain.names import Personal
 from app.domain.notebooks import NotebookCreated, NotebookDeleted, NotebookEntered
 from app.domain.projects import ProjectCreated
+from app.domain.pruning import LogPruned, Pruned, PrunedClass
+from app.domain.retention import LegalHoldLifted, LegalHoldPlaced
 from app.domain.runs import (
     NotebookContainerCreated,
     NotebookCreationBegan,
@@ -25,8 +43,11 @@ from app.domain.runs import (
     NotebookStopped,
     NotebookStopRequested,
 )
-from app.domain.tokens import Scope, TokenIssued, TokenRevoked
-from app.domain.users import LoggedIn, LoggedOut, LoginRefused, UserCreated
+from app.domain.signing import LogKeyRotated
+from app.domain.states import StateRebuilt, StateRepaired, StateSealed, TableDigest
+from app.domain.subjects import SubjectErased
+from app.domain.tokens import Scope, TokenIssued, TokenRevoked, TokenUsed
+from app.domain.users import LoggedIn, LoggedOut, LoginRefused, UserCreated, UserRolesChanged
 
 _USER, _TOKEN, _RUN = (
     "usr_06dmq5v1c9t72r8k3f4g5h6j0n",
@@ -64,6 +85,59 @@ EVER_SHIPPED: tuple[Event, ...] = (
     NotebookStopRequested(notebook="apollo-plots", run=_RUN),
     NotebookStopped(notebook="apollo-plots", run=_RUN),
     NotebookEntered(notebook="apollo-plots", user=_USER, session="ses_06dmq5v1c9t72r8k3f4g5h6j0q", administering=False),
+    SubjectErased(subject=f"user:{_USER}"),
+    UserRolesChanged(user=_USER, administrator=True, auditor=True, was_administrator=True, was_auditor=False),
+    TokenUsed(token=_TOKEN, user=_USER),
+    AuditQueried(question="entries", about=Personal("actor:ada")),
+    ProjectViewed(project="apollo", group="space-lab"),
+    ProjectsListed(),
+    NotebookViewed(notebook="apollo-plots", project="apollo", group="space-lab", log=True),
+    NotebooksListed(),
+    GroupViewed(group="space-lab"),
+    UsersListed(),
+    VisitsListed(),
+    RequestRefused(method="GET", route="/api/projects/{project}", count=3),
+    GuestsRefused(
+        reason="not-authenticated",
+        count=7,
+        since=datetime(2026, 11, 23, tzinfo=UTC),
+        until=datetime(2026, 11, 23, 0, 1, tzinfo=UTC),
+    ),
+    Heartbeat(),
+    ClockSteppedBack(seconds=2),
+    ApprovalRequested(action="erase", about=f"user:{_USER}", by=_USER, until=datetime(2027, 1, 1, tzinfo=UTC)),
+    ApprovalGiven(action="erase", about=f"user:{_USER}", by=_USER, asked=_USER),
+    LegalHoldPlaced(about="project:apollo", reason=Personal("Case 42")),
+    LegalHoldLifted(about="project:apollo"),
+    # From here on what is sealed stands as digests; before, it stood in the clear.
+    UserCreated(user=_USER, username=Personal("ada"), digest="0123456789abcdefghijklmnop", administrator=True),
+    TokenIssued(
+        token=_TOKEN, user=_USER, title="laptop", scopes=(Scope.READ,), expires=datetime(2027, 1, 1, tzinfo=UTC)
+    ),
+    GroupCreated(group="space-lab", title="Space Lab ☾", owner=_USER),
+    ProjectCreated(project="apollo", group="space-lab", title='Apollo "11"', visibility="internal"),
+    NotebookCreated(notebook="apollo-plots", project="apollo", group="space-lab", title="Plots"),
+    NotebookFailed(notebook="apollo-plots", run=_RUN, reason="exited", exit_code=1, log=Personal("Größe")),
+    NotebookFailed(notebook="apollo-plots", run=_RUN, reason="vanished"),
+    LogKeyRotated(
+        retired=("lab.example.org/log+ecce9acb+AQABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f",),
+        keys=("lab.example.org/log+6d8125f1+AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB",),
+    ),
+    StateSealed(position=48, shape="0123456789abcdef", digests=(TableDigest("projects", 1, 1, "0" * 64),)),
+    StateRebuilt(position=48, shape="0123456789abcdef", entries=48, differences=1, tables=("projects", "notebooks")),
+    StateRepaired(position=48, shape="0123456789abcdef", rows=1, tables=("projects",)),
+    AuditExported(format="tiles", size=48),
+    StateRecovered(head=40, size=48, root="0" * 64, sealed=2),
+    LogPruned(
+        before=40,
+        entries=3,
+        positions="0" * 64,
+        size=48,
+        root="0" * 64,
+        classes=(PrunedClass(name="reads", until=datetime(2026, 11, 1, tzinfo=UTC)),),
+    ),
+    Pruned(by=54, of="reads"),
+    StateRecovered(head=40, size=48, root="0" * 64, sealed=2, by=(_USER,)),
 )
 
 SOON = datetime(2030, 1, 1, tzinfo=UTC)
@@ -76,7 +150,7 @@ def line(number: int, event: Event) -> bytes:
     """Make a line with the same id and time at each call."""
     draft = replace(_BY_ADA.draft(event), id=str(UUID(int=0x01930000_0000_7000_8000_000000000000 + number)))
     at = datetime(2026, 11, 23, tzinfo=UTC) + timedelta(seconds=number, microseconds=123_456)
-    return encode(Entry(**asdict(draft), at=at))
+    return encode(draft.entry(at))
 
 
 if __name__ == "__main__":

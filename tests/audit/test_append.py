@@ -23,7 +23,7 @@ from app.audit.writer import ConditionViolated, LogUnavailable
 from app.domain.model import Selection
 from tests.audit.drafts import draft, stored_ids, unless
 from tests.audit.workload import Run, Step, steps
-from tests.database import Databases
+from tests.database import SEALER, Databases
 
 unhurried = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -41,7 +41,7 @@ async def test_writers_in_two_processes_get_what_they_would_get_one_after_the_ot
         patch.setattr(writer, "READ_ON", sizes[1])
         patch.setattr(recent, "KEEP", sizes[2])
         run = Run()
-        async with Log.open(dsn, 2) as log, Log.open(dsn, 2) as other:
+        async with Log.open(dsn, SEALER, 2) as log, Log.open(dsn, SEALER, 2) as other:
             await run.write_all((log, other), writers)
             run.check((await log.read()).records)
 
@@ -52,7 +52,7 @@ async def test_many_writers_in_two_processes_with_everything_as_large_as_in_prod
         Step((("A", (tag,)), ("B", ())), (Selection(("A",), (tag,)),), back) for tag in "xyz" for back in (0, 3, 10_000)
     ]
     run = Run()
-    async with Log.open(dsn) as log, Log.open(dsn) as other:
+    async with Log.open(dsn, SEALER) as log, Log.open(dsn, SEALER) as other:
         await run.write_all((log, other), [chance.choices(choices, k=20) for _ in range(40)])
         run.check((await log.read()).records)
         refused = sum(outcome.position is None for outcome in run.outcomes)
@@ -68,7 +68,7 @@ async def test_of_many_that_rest_on_the_same_one_is_accepted(log: Log) -> None:
 
 async def test_nothing_is_refused_because_of_what_was_not_appended_after_all(dsn: str) -> None:
     """Two wait together; somebody else's append refuses the first, so that the second one's condition holds."""
-    async with Log.open(dsn) as log, Log.open(dsn) as other:
+    async with Log.open(dsn, SEALER) as log, Log.open(dsn, SEALER) as other:
         await log.append([draft("start")])
         await other.append([draft("theirs")])
         outcomes = await asyncio.gather(
@@ -109,9 +109,9 @@ async def test_a_condition_older_than_what_is_kept_in_memory_is_checked_in_the_d
 
 
 async def test_a_condition_older_than_the_process_is_checked_in_the_database(dsn: str) -> None:
-    async with Log.open(dsn) as before:
+    async with Log.open(dsn, SEALER) as before:
         await before.append([draft("A", ["x"])])
-    async with Log.open(dsn) as log:
+    async with Log.open(dsn, SEALER) as log:
         with pytest.raises(ConditionViolated):
             await log.append([draft("B")], unless("A"))
         assert await log.append([draft("B")], unless("B")) == 2
@@ -201,14 +201,14 @@ async def test_times_never_decrease_even_if_the_clock_does(dsn: str, monkeypatch
             return datetime.now(tz) - cls.back
 
     monkeypatch.setattr(writer, "datetime", Clock)
-    async with Log.open(dsn) as log, Log.open(dsn) as other:
+    async with Log.open(dsn, SEALER) as log, Log.open(dsn, SEALER) as other:
         for back in (timedelta(), timedelta(hours=1), timedelta(seconds=1), timedelta(days=1), timedelta()):
             Clock.back = back
             await log.append([draft("A")])
             await other.append([draft("A")])
         times = [record.entry.at for record in (await log.read()).records]
     Clock.back = timedelta(days=2)
-    async with Log.open(dsn) as later:
+    async with Log.open(dsn, SEALER) as later:
         await later.append([draft("A")])
         times.append((await later.read()).records[-1].entry.at)
     assert times == sorted(times)
@@ -224,7 +224,7 @@ async def test_what_is_stored_is_what_was_hashed_and_the_columns_agree_with_it(d
         draft("B", outcome="refused"),
         draft("Größe", ["null"], data={"number": 2**53 - 1, "none": None, "yes": True}, outcome="failed"),
     ]
-    async with Log.open(dsn) as log:
+    async with Log.open(dsn, SEALER) as log:
         await log.append(drafts)
         records = (await log.read()).records
     async with await AsyncConnection.connect(dsn) as connection:
@@ -242,7 +242,7 @@ async def test_what_is_stored_is_what_was_hashed_and_the_columns_agree_with_it(d
         assert msgspec.json.encode(msgspec.json.decode(octets), order="sorted") == octets
 
 
-Insert = Callable[[AsyncConnection, int, list[Record]], Awaitable[int]]
+Insert = Callable[[AsyncConnection, int, list[Record], str | None], Awaitable[int]]
 
 
 @pytest.mark.parametrize("committed", [True, False])
@@ -252,13 +252,15 @@ async def test_a_commit_whose_answer_was_lost_is_looked_up(
     insert: Insert = writer._insert  # pyright: ignore[reportPrivateUsage]
     lost: list[int] = []
 
-    async def lose_every_other_answer(connection: AsyncConnection, head: int, records: list[Record]) -> int:
+    async def lose_every_other_answer(
+        connection: AsyncConnection, head: int, records: list[Record], parcel: str | None
+    ) -> int:
         lost.append(head)
         if len(lost) % 2:
             if committed:
-                await insert(connection, head, records)
+                await insert(connection, head, records, parcel)
             raise psycopg.OperationalError("the connection was lost")
-        return await insert(connection, head, records)
+        return await insert(connection, head, records, parcel)
 
     monkeypatch.setattr(writer, "_insert", lose_every_other_answer)
     monkeypatch.setattr(writer, "BATCH", 3)
@@ -291,12 +293,12 @@ async def test_two_processes_that_never_pause_both_get_on(dsn: str) -> None:
             await log.append([draft()])
             done[name] += 1
 
-    async with Log.open(dsn) as one, Log.open(dsn) as other, asyncio.timeout(30):
+    async with Log.open(dsn, SEALER) as one, Log.open(dsn, SEALER) as other, asyncio.timeout(30):
         await asyncio.gather(*(write("one", one) for _ in range(8)), *(write("other", other) for _ in range(8)))
 
 
 async def test_a_log_that_is_closed_while_news_comes_in_is_closed(dsn: str) -> None:
     async with asyncio.timeout(30):
         for _ in range(60):
-            async with Log.open(dsn, 2) as log:
+            async with Log.open(dsn, SEALER, 2) as log:
                 await log.append([draft()])

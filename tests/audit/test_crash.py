@@ -16,7 +16,7 @@ from app.audit.log import Log
 from app.domain.model import Selection
 from tests.audit.crowd import APPENDS, append_all, check, following
 from tests.audit.drafts import draft, stored_ids
-from tests.database import Databases, PrivateServer
+from tests.database import SEALER, Databases, PrivateServer
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,7 +62,7 @@ async def test_killing_the_process_that_appends_loses_nothing_that_was_answered(
     await process.wait()
     answered = [line.decode().split() for line in said if line.endswith(b"\n")]
     assert lines <= len(answered) < APPENDS
-    async with Log.open(dsn) as log:
+    async with Log.open(dsn, SEALER) as log:
         assert await log.append([draft("B", ["append:3000", "part:0"])]) == log.head
         records = (await log.read((Selection(("A",)),))).records
         check(records, {int(number): int(position) for number, position in answered})
@@ -75,7 +75,7 @@ async def test_killing_the_database_loses_nothing_that_was_answered_and_doubles_
     monkeypatch.setattr(writer, "BATCH", 16)
     after = random.randrange(1, 900)
     acknowledged: dict[int, int] = {}
-    async with Log.open(mortal.dsn) as log, Log.open(mortal.dsn) as other:
+    async with Log.open(mortal.dsn, SEALER) as log, Log.open(mortal.dsn, SEALER) as other:
         async with following(log), following(other) as seen, asyncio.timeout(60):
             appending = asyncio.create_task(append_all(log, acknowledged.__setitem__))
             while len(acknowledged) < after:
@@ -89,12 +89,12 @@ async def test_killing_the_database_loses_nothing_that_was_answered_and_doubles_
                 await asyncio.sleep(0.01)
         assert len(seen) == sum(1 + number % 3 for number in range(APPENDS))
     assert len(acknowledged) == APPENDS
-    async with Log.open(mortal.dsn) as log:
+    async with Log.open(mortal.dsn, SEALER) as log:
         check((await log.read()).records, acknowledged)
 
 
 async def test_reads_go_on_once_the_database_is_back(mortal: Mortal) -> None:
-    async with Log.open(mortal.dsn) as log:
+    async with Log.open(mortal.dsn, SEALER) as log:
         await log.append([draft()])
         await asyncio.gather(*(log.read() for _ in range(20)))
         await mortal.kill()
@@ -111,7 +111,13 @@ async def test_ending_all_our_connections_again_and_again_does_no_harm(
     monkeypatch.setattr(writer, "BATCH", 16)
     acknowledged: dict[int, int] = {}
     ended = 0
-    async with Log.open(dsn) as log, Log.open(dsn) as other, following(log), following(other), asyncio.timeout(60):
+    async with (
+        Log.open(dsn, SEALER) as log,
+        Log.open(dsn, SEALER) as other,
+        following(log),
+        following(other),
+        asyncio.timeout(60),
+    ):
         appending = asyncio.create_task(append_all(log, acknowledged.__setitem__))
         async with await AsyncConnection.connect(dsn, autocommit=True) as connection:
             while not appending.done():
@@ -126,13 +132,13 @@ async def test_ending_all_our_connections_again_and_again_does_no_harm(
         while log.head < other.head:
             await asyncio.sleep(0.01)
     assert ended > 5
-    async with Log.open(dsn) as log:
+    async with Log.open(dsn, SEALER) as log:
         check((await log.read()).records, acknowledged)
         assert len(acknowledged) == APPENDS
 
 
 async def test_an_append_that_waits_for_a_dead_database_goes_through_when_it_is_back(mortal: Mortal) -> None:
-    async with Log.open(mortal.dsn) as log:
+    async with Log.open(mortal.dsn, SEALER) as log:
         await mortal.kill()
         waiting = asyncio.create_task(log.append([draft()]))
         await asyncio.sleep(0.2)
@@ -145,7 +151,7 @@ async def test_an_append_that_waits_for_a_dead_database_goes_through_when_it_is_
 async def test_a_log_whose_database_stays_away_says_so(mortal: Mortal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "PATIENCE", 0.3)
     kept = draft()
-    async with Log.open(mortal.dsn) as log:
+    async with Log.open(mortal.dsn, SEALER) as log:
         await log.append([kept])
         await mortal.kill()
         try:

@@ -14,7 +14,7 @@ from app.audit.log import Log
 from app.domain.model import Selection
 from tests.audit.drafts import draft
 from tests.audit.workload import Run, Step, steps
-from tests.database import Databases
+from tests.database import SEALER, Databases
 
 unhurried = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -48,7 +48,7 @@ async def test_followers_that_begin_anywhere_and_at_any_time_see_each_entry_once
     with databases.fresh() as dsn, pytest.MonkeyPatch.context() as patch:
         patch.setattr(feed, "KEEP", keep)
         patch.setattr(feed, "PAGE", page)
-        async with Log.open(dsn, 4) as log, Log.open(dsn, 4) as other:
+        async with Log.open(dsn, SEALER, 4) as log, Log.open(dsn, SEALER, 4) as other:
             logs = (log, other)
             ends = [asyncio.create_task(observe(logs[n % 2], late, after)) for n, (late, after) in enumerate(followers)]
             await Run().write_all(logs, writers)
@@ -75,7 +75,7 @@ async def observe(log: Log, late: int, after: int) -> tuple[int, list[int]]:
 
 async def test_a_follower_of_another_process_is_told_at_once(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_module, "POLL", 60)
-    async with Log.open(dsn) as log, Log.open(dsn) as other:
+    async with Log.open(dsn, SEALER) as log, Log.open(dsn, SEALER) as other:
         await asyncio.sleep(0.1)
         following = asyncio.create_task(follow_to(other, 0, 3))
         async with asyncio.timeout(5):
@@ -86,7 +86,7 @@ async def test_a_follower_of_another_process_is_told_at_once(dsn: str, monkeypat
 
 async def test_a_notification_that_was_lost_is_made_up_for(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_module, "POLL", 0.05)
-    async with Log.open(dsn) as log, Log.open(dsn) as other:
+    async with Log.open(dsn, SEALER) as log, Log.open(dsn, SEALER) as other:
         await asyncio.sleep(0.1)
         async with log.pool.connection() as connection:
             await connection.execute(SILENT)

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.audit.dcb import LogRecorder
+from tests.database import SEALER
 
 same_recorder = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -42,7 +43,7 @@ BYTES = {
 
 @pytest.fixture
 def recorder(dsn: str) -> Iterator[LogRecorder]:
-    with LogRecorder(dsn) as recorder:
+    with LogRecorder(dsn, SEALER) as recorder:
         yield recorder
 
 

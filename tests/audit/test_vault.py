@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.audit.log import Log
-from app.audit.vault import Key, KeyKind, Vault
+from app.audit.sealing.vault import Key, KeyKind, Vault
 
 SECRET, OTHER = b"s" * 32, b"o" * 32
 

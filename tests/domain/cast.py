@@ -36,9 +36,9 @@ grace = Caller(GRACE, administering=True)
 grace_as_anybody = Caller(GRACE, administering=False)
 
 
-def account(user: str, name: str, *, administrator: bool = False) -> UserCreated:
+def account(user: str, name: str, *, administrator: bool = False, auditor: bool = False) -> UserCreated:
     digest = a_digest(int(user[4:]))
-    return UserCreated(user=user, username=Personal(name), digest=digest, administrator=administrator)
+    return UserCreated(user=user, username=Personal(name), digest=digest, administrator=administrator, auditor=auditor)
 
 
 accounts = (

@@ -13,14 +13,14 @@ from app.domain.command import CommandRefused
 from app.domain.event import Event
 from app.domain.groups import GroupName
 from app.domain.model import Basis, DecisionModel, Selection
-from app.domain.names import NotebookName, Personal, Title, UserId, tags_of
+from app.domain.names import ERASED, NotebookName, Personal, Title, UserId, is_a, name_in, sealed_fields, tags_of
 from app.domain.notebooks import StartNotebook
-from app.domain.projects import ProjectName
+from app.domain.projects import ProjectCreated, ProjectName
 from app.domain.registry import EVENTS
-from app.domain.runs import NotebookFailed, RunId, Upstream
+from app.domain.runs import NotebookFailed, NotebookStarted, RunId, Upstream
 from app.domain.tokens import TokenId
-from app.domain.users import LoginRefused, Username, UsernameDigest
-from tests.domain.cast import ADA, BOB, HERE, LAB, PLOTS, RUN, ada, an_id
+from app.domain.users import LoginRefused, UserCreated, Username, UsernameDigest
+from tests.domain.cast import ADA, APOLLO, BOB, HERE, LAB, PLOTS, RUN, ada, an_id
 
 LOWER, DIGITS = string.ascii_lowercase, string.digits
 slugs = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True)
@@ -210,3 +210,31 @@ def test_a_model_is_folded_from_what_it_selects_and_nothing_else() -> None:
 
     basis = Basis(Count(), (Selection(tags=(f"user:{ADA}",)), Selection(("LoginRefused",), (f"user:{ADA}",))))
     assert basis.fold([LoginRefused(user=ADA), LoginRefused(user=BOB), LoginRefused()]).count == 1
+
+
+def test_what_is_sealed_says_so_by_its_type() -> None:
+    assert sealed_fields(UserCreated) == (("username", Personal(ERASED)),)
+    assert sealed_fields(NotebookFailed) == (("log", Personal(ERASED)),)
+    assert sealed_fields(ProjectCreated) == (("title", ERASED),)
+    assert sealed_fields(NotebookStarted) == ()
+
+
+def test_whose_it_is_that_is_sealed_is_named_by_a_field() -> None:
+    event = ProjectCreated(project=APOLLO, group=LAB, title="Apollo", visibility="private")
+    assert event.whose is not None
+    assert name_in(event, event.whose) == f"project:{APOLLO}"
+    for cls in EVENTS.values():
+        assert cls.whose is None or cls.whose in cls.__struct_fields__
+
+
+def test_a_text_is_a_name_of_a_kind_or_is_not() -> None:
+    assert is_a(UserId, an_id("usr", 1))
+    assert is_a(NotebookName, "plots")
+    for kind, text in (
+        (UserId, "usr_jane"),
+        (UserId, an_id("tok", 1)),
+        (UserId, an_id("usr", 1) + "\n"),
+        (NotebookName, "a.b"),
+        (NotebookName, ""),
+    ):
+        assert not is_a(kind, text), text

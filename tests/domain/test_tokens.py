@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from app.domain.audits import AuditorsOnly
 from app.domain.command import Caller
 from app.domain.errors import Refusal
 from app.domain.tokens import (
@@ -13,8 +14,9 @@ from app.domain.tokens import (
     Token,
     TokenIssued,
     TokenRevoked,
+    TokenUsed,
 )
-from app.domain.users import AdministratorsOnly
+from app.domain.users import AdministratorsOnly, UserRolesChanged
 from tests.domain.cast import ADA, GRACE, accounts, ada, an_id, bob, grace, wanted
 from tests.scenario import given
 
@@ -40,6 +42,22 @@ def test_an_administrator_makes_a_token_that_administers() -> None:
 
 def test_nobody_grants_more_than_they_hold() -> None:
     given(*accounts).when(issue(ada, Scope.READ, Scope.ADMIN)).refused(AdministratorsOnly)
+
+
+def test_auditors_and_administrators_make_tokens_that_audit_and_nobody_else() -> None:
+    auditor = UserRolesChanged(user=ADA, administrator=False, auditor=True, was_administrator=False, was_auditor=False)
+    made = TokenIssued(token=TOKEN, user=ADA, title="laptop", scopes=(Scope.AUDIT,), expires=SOON)
+    given(*accounts, auditor).when(issue(ada, Scope.AUDIT)).then(made)
+    given(*accounts).when(issue(ada, Scope.AUDIT)).refused(AuditorsOnly)
+    given(*accounts).when(issue(grace, Scope.AUDIT)).then(
+        TokenIssued(token=TOKEN, user=GRACE, title="laptop", scopes=(Scope.AUDIT,), expires=SOON)
+    )
+
+
+def test_the_use_of_a_token_is_filed_like_the_token_and_changes_no_state() -> None:
+    used = TokenUsed(token=TOKEN, user=ADA)
+    assert used.tags == issued.tags
+    assert not used.fact
 
 
 def test_a_token_makes_no_token() -> None:

@@ -2,19 +2,25 @@
 
 from app.domain.command import Caller
 from app.domain.names import Personal
+from app.domain.subjects import SubjectErased
 from app.domain.users import (
     Account,
+    Administrators,
     AdministratorsOnly,
     AlreadySetUp,
+    ChangeRoles,
     CreateFirstAdministrator,
     CreateUser,
+    LastAdministrator,
     LoggedIn,
     LoggedOut,
     LoginRefused,
+    NoSuchUser,
     UserCreated,
     UsernameTaken,
+    UserRolesChanged,
 )
-from tests.domain.cast import ADA, GRACE, a_digest, account, accounts, ada, an_id, grace, grace_as_anybody
+from tests.domain.cast import ADA, BOB, GRACE, a_digest, account, accounts, ada, an_id, grace, grace_as_anybody
 from tests.scenario import given
 
 MAY = an_id("usr", 9)
@@ -98,3 +104,92 @@ def test_an_account_folds_nothing_but_its_creation() -> None:
 def test_a_user_name_stands_in_no_tag() -> None:
     event = UserCreated(user=ADA, username=Personal("augusta"), digest=a_digest(1), administrator=False)
     assert not any("augusta" in tag for tag in event.tags)
+
+
+def change(by: Caller, user: str, *, administrator: bool = False, auditor: bool = False) -> ChangeRoles:
+    return ChangeRoles(by=by, user=user, administrator=administrator, auditor=auditor)
+
+
+def changed(user: str, before: tuple[bool, bool], after: tuple[bool, bool]) -> UserRolesChanged:
+    """Roles are told as (administrator, auditor)."""
+    return UserRolesChanged(
+        user=user, administrator=after[0], auditor=after[1], was_administrator=before[0], was_auditor=before[1]
+    )
+
+
+promoted = changed(ADA, (False, False), (True, False))
+
+
+def test_an_administrator_opens_an_account_for_an_auditor() -> None:
+    command = CreateUser(by=grace, user=MAY, username=Personal("may"), digest=a_digest(9), auditor=True)
+    given(*accounts).when(command).then(account(MAY, "may", auditor=True))
+
+
+def test_an_administrator_makes_somebody_an_auditor() -> None:
+    given(*accounts).when(change(grace, ADA, auditor=True)).then(changed(ADA, (False, False), (False, True)))
+
+
+def test_an_auditor_is_made_an_administrator_and_the_entry_says_what_they_were() -> None:
+    auditor = changed(ADA, (False, False), (False, True))
+    given(*accounts, auditor).when(change(grace, ADA, administrator=True)).then(
+        changed(ADA, (False, True), (True, False))
+    )
+
+
+def test_roles_that_somebody_has_change_nothing() -> None:
+    given(*accounts).when(change(grace, GRACE, administrator=True)).nothing_happens()
+    given(*accounts, promoted).when(change(grace, ADA, administrator=True)).nothing_happens()
+
+
+def test_the_last_administrator_stays_one() -> None:
+    given(*accounts).when(change(grace, GRACE, auditor=True)).refused(LastAdministrator)
+    demoted = changed(ADA, (True, False), (False, False))
+    given(*accounts, promoted, demoted).when(change(grace, GRACE)).refused(LastAdministrator)
+
+
+def test_one_of_two_administrators_may_go() -> None:
+    given(*accounts, promoted).when(change(grace, GRACE)).then(changed(GRACE, (True, False), (False, False)))
+
+
+def test_the_last_administrator_may_become_an_auditor_too() -> None:
+    given(*accounts).when(change(grace, GRACE, administrator=True, auditor=True)).then(
+        changed(GRACE, (True, False), (True, True))
+    )
+
+
+def test_nobody_unknown_is_given_a_role() -> None:
+    given(*accounts).when(change(grace, MAY, auditor=True)).refused(NoSuchUser)
+
+
+def test_only_administrators_change_roles() -> None:
+    given(*accounts).when(change(ada, ADA, administrator=True)).refused(AdministratorsOnly)
+    given(*accounts).when(change(grace_as_anybody, ADA, auditor=True)).refused(AdministratorsOnly)
+
+
+def test_who_was_an_administrator_opens_no_account() -> None:
+    demoted = changed(GRACE, (True, False), (False, False))
+    given(*accounts, promoted, demoted).when(create_may(grace)).refused(AdministratorsOnly)
+
+
+def test_an_auditor_changes_nothing_by_that() -> None:
+    auditor = changed(BOB, (False, False), (False, True))
+    given(*accounts, auditor).when(create_may(Caller(BOB, administering=True))).refused(AdministratorsOnly)
+
+
+def test_what_only_administrators_do_is_marked_as_done_with_their_power() -> None:
+    assert create_may(grace).acts_as() == change(grace, ADA).acts_as() == "administrator"
+    assert first.acts_as() is None
+
+
+def test_who_administers_is_folded_from_nothing_else() -> None:
+    nobody = Administrators()
+    assert nobody.evolve(LoginRefused()) is nobody
+    assert nobody.evolve(account(ADA, "ada")) is nobody
+    assert nobody.evolve(promoted).evolve(promoted).users == {ADA}
+
+
+def test_who_was_erased_administers_no_more_and_does_not_count_as_the_last_who_does() -> None:
+    erased = SubjectErased(subject=f"user:{ADA}")
+    assert Account().evolve(promoted).evolve(erased) == Account(erased=True)
+    given(*accounts, promoted, erased).when(change(grace, GRACE)).refused(LastAdministrator)
+    given(*accounts, promoted, erased).when(change(Caller(ADA, administering=True), BOB)).refused(AdministratorsOnly)

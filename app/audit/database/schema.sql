@@ -1,7 +1,6 @@
--- The log, and the vault for what must not stand in it. Run at every start; changes nothing that is there.
+-- The log. Run at every start; changes nothing that is there.
 
 CREATE SCHEMA IF NOT EXISTS audit;
-CREATE SCHEMA IF NOT EXISTS vault;
 
 -- A generated column needs an immutable expression. This is one: it depends on no setting, for the text that we write.
 CREATE OR REPLACE FUNCTION audit.instant(rfc3339 text) RETURNS timestamptz LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS
@@ -33,32 +32,38 @@ LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE COST 10000 AS
 $$ BEGIN RETURN string_to_array(type || ' ' || array_to_string(tags, E'\x1f' || type || ' '), E'\x1f'); END $$;
 CREATE INDEX IF NOT EXISTS entries_keys ON audit.entries USING gin (audit.keys(type, tags)) WITH (fastupdate = off);
 
--- Appends a batch (canonical JSON, one entry a line; 32 bytes of hash each) if the log ends where the writer believes.
--- Returns where it ends: the writer's own belief if the batch was appended, something else if nothing was.
-CREATE OR REPLACE FUNCTION audit.append(believed bigint, lines text, hashes bytea) RETURNS bigint LANGUAGE plpgsql AS $$
-DECLARE head bigint;
+-- Appends a batch (canonical JSON, one entry a line; 32 bytes of hash each) if the log ends where the writer believes,
+-- and takes into the vault what belongs to it (null: nothing does), all or nothing. What the batch says was erased, or
+-- pruned, is. Returns where the log ended: the writer's own belief if the batch was appended, something else if nothing was;
+-- -1 if something was sealed under a key that is no more.
+DROP FUNCTION IF EXISTS audit.append(bigint, text, bytea);
+CREATE OR REPLACE FUNCTION audit.append(believed bigint, lines text, hashes bytea, disclosures json) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE head bigint; said bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock(7305796);  -- held until the commit is visible, so positions commit in order
     SELECT coalesce(max(position), 0) INTO head FROM audit.entries;
     IF head = believed THEN
+        IF disclosures IS NOT NULL THEN
+            IF NOT vault.take_in(disclosures) THEN RETURN -1; END IF;
+        END IF;
         INSERT INTO audit.entries (position, bytes, leaf_hash)
         SELECT head + n, line::json, substring(hashes FROM (32 * (n - 1) + 1)::int FOR 32)
         FROM string_to_table(lines, E'\n') WITH ORDINALITY AS batch(line, n);
+        IF strpos(lines, '"type":"SubjectErased"') > 0 THEN  -- within a text there would be backslashes
+            PERFORM vault.erase(bytes -> 'data' ->> 'subject', position)
+            FROM audit.entries WHERE position > head AND type = 'SubjectErased';
+        END IF;
+        IF strpos(lines, '"type":"LogPruned"') > 0 THEN
+            -- Where a lost tail is appended again there may be no checkpoint yet: "state recover" prunes when there is.
+            FOREACH said IN ARRAY (
+                SELECT coalesce(array_agg(position ORDER BY position), '{}') FROM audit.entries
+                WHERE position > head AND type = 'LogPruned'
+                  AND (bytes -> 'data' ->> 'size')::bigint <= (SELECT coalesce(max(size), 0) FROM audit.checkpoints)
+            ) LOOP
+                PERFORM audit.prune(said);
+            END LOOP;
+        END IF;
     END IF;
     RETURN head;
 END $$;
-
-CREATE TABLE IF NOT EXISTS vault.passwords (
-    user_id text PRIMARY KEY,
-    hash    text NOT NULL                                    -- argon2id, in its own encoding
-);
-CREATE TABLE IF NOT EXISTS vault.keys (
-    digest  bytea PRIMARY KEY,                               -- SHA-256 of a secret of 256 random bits
-    kind    text NOT NULL CHECK (kind IN ('session', 'token', 'ticket')),
-    id      text NOT NULL,                                   -- the session's, the token's; for a ticket, the notebook
-    user_id text NOT NULL,
-    scopes  text[] NOT NULL DEFAULT '{}',
-    expires timestamptz NOT NULL
-);
-CREATE INDEX IF NOT EXISTS keys_id ON vault.keys (id);
-CREATE INDEX IF NOT EXISTS keys_expires ON vault.keys (expires);

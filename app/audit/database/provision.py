@@ -1,0 +1,160 @@
+"""The log's tables, and who may touch them: created and mended at every start by whoever administrates the database."""
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+import psycopg
+import structlog
+from psycopg import AsyncConnection, errors
+from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier, Literal
+
+from app.audit.reading import one
+from app.identifiers import base32
+from app.keys import Keys
+
+_NAMES = ("schema", "indexes", "vault", "tree", "prune", "stream", "roles")
+PARTS = [Path(__file__).with_name(f"{name}.sql") for name in _NAMES]
+"""What is created, in this order: each rests on those before it."""
+
+DUTIES = ("sophon_appender", "sophon_reader", "sophon_projector", "sophon_signer", "sophon_keeper")
+"""What the application does is done by these roles; its login is a member of all of them, and of nothing else."""
+
+ATTEMPTS = 20
+"""Roles belong to the whole server: whoever sets up another database of it may be changing them at the same moment."""
+
+_AT_THE_SAME_TIME = (errors.InternalError_, errors.UniqueViolation, errors.DuplicateObject, errors.DeadlockDetected)
+_log = structlog.get_logger(__name__)
+
+
+class SchemaMissing(Exception):
+    """The log's tables are not there, or are another release's, and this user of the database may not create them."""
+
+
+def release() -> str:
+    """Digest what the tables are made by. It stands beside them, for those who may not make them and have to know."""
+    return hashlib.sha256(b"".join(part.read_bytes() for part in PARTS if part.exists())).hexdigest()[:16]
+
+
+async def prepare(dsn: str) -> None:
+    """Create what is missing, if this user may; else see that it is there. Raises `SchemaMissing`."""
+    async with await AsyncConnection.connect(dsn, autocommit=True) as connection:
+        cursor = await connection.execute(
+            "SELECT coalesce(pg_has_role(current_user, nspowner, 'USAGE'), true), obj_description(n.oid)"
+            " FROM (SELECT) AS always LEFT JOIN pg_namespace AS n ON nspname = 'audit'"
+        )
+        may, made_by = await cursor.fetchone() or (True, None)
+    if may:
+        await create_schema(dsn)
+    elif made_by != f"sophon {release()}":
+        raise SchemaMissing(
+            "The log's tables were made by another release of Sophon, and this database user may not change them. "
+            "Start Sophon once with SOPHON_DATABASE_URL set to a user who owns the database."
+        )
+
+
+async def create_schema(dsn: str) -> None:
+    """Create what is missing of the log's tables and roles, and give back the rights as they should be."""
+    for attempt in range(ATTEMPTS):
+        try:
+            async with await AsyncConnection.connect(dsn) as connection:
+                await connection.execute("SELECT pg_advisory_xact_lock(7305797)")
+                for part in PARTS:
+                    if part.exists():
+                        await connection.execute(part.read_bytes())
+                await connection.execute(SQL("COMMENT ON SCHEMA audit IS {}").format(f"sophon {release()}"))
+        except _AT_THE_SAME_TIME:
+            if attempt == ATTEMPTS - 1:
+                raise
+            await asyncio.sleep(0.05 * (attempt + 1))
+        else:
+            return
+
+
+def login_name(keys: Keys) -> str:
+    """Name the role that an installation's application logs in as: others on the same server have others."""
+    return f"sophon_app_{base32(keys.derive('database', ''))[:8]}"
+
+
+async def application(dsn: str, keys: Keys) -> str:
+    """Give the DSN of the application's own login, which can append and change nothing; make it where it is missing.
+
+    Where it cannot be made, or the server does not let it in, the DSN that was given: then nothing but the application
+    itself keeps the log from being changed, and `sophon state doctor` says so.
+    """
+    name, password, own = _own(dsn, keys)
+    async with await AsyncConnection.connect(dsn, autocommit=True) as connection:
+        cursor = await connection.execute("SELECT current_user")
+        if one(await cursor.fetchone()) == name:
+            return dsn
+        for attempt in range(ATTEMPTS):
+            try:
+                await _admit(connection, name, password, own)
+            except _AT_THE_SAME_TIME:
+                await asyncio.sleep(0.05 * (attempt + 1))
+            except (errors.InsufficientPrivilege, errors.UndefinedObject) as error:
+                _log.warning("database.no_role_of_our_own", error=str(error).strip())
+                return dsn
+            else:
+                break
+    if not await _lets_in(own):
+        _log.warning("database.own_role_is_not_let_in", role=name)
+        return dsn
+    return own
+
+
+async def current_login(dsn: str, keys: Keys) -> str:
+    """Give the DSN that the application uses as things are, and change nothing."""
+    *_, own = _own(dsn, keys)
+    return own if await _lets_in(own) else dsn
+
+
+def _own(dsn: str, keys: Keys) -> tuple[str, str, str]:
+    """Give name and password of the application's login, and its DSN."""
+    name, password = login_name(keys), keys.derive("database", "password").hex()
+    return name, password, make_conninfo(dsn, user=name, password=password)
+
+
+async def _admit(connection: AsyncConnection, name: str, password: str, own: str) -> None:
+    """See that the login exists, has no rights but those of its duties, and can log in."""
+    cursor = await connection.execute(
+        "SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls FROM pg_roles"
+        " WHERE rolname = %s",
+        (name,),
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        await connection.execute(SQL("CREATE ROLE {} LOGIN").format(Identifier(name)))
+    elif row[0]:
+        await connection.execute(
+            SQL("ALTER ROLE {} NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS").format(Identifier(name))
+        )
+    cursor = await connection.execute(
+        "SELECT r.rolname FROM pg_roles AS r WHERE rolname = ANY(%s) AND NOT EXISTS (SELECT FROM pg_auth_members"
+        " WHERE roleid = r.oid AND member = %s::regrole)",
+        (list(DUTIES), name),
+    )
+    for (duty,) in await cursor.fetchall():
+        await connection.execute(SQL("GRANT {} TO {}").format(Identifier(duty), Identifier(name)))
+    await connection.execute(
+        SQL("GRANT CONNECT ON DATABASE {} TO {}").format(Identifier(connection.info.dbname), Identifier(name))
+    )
+    if row is None or not await _lets_in(own):
+        # Hashed here: what is sent may be logged.
+        hashed = connection.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
+        await connection.execute(SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(Identifier(name), Literal(hashed)))
+
+
+async def _lets_in(dsn: str) -> bool:
+    """Whether a login gets in, and may append."""
+    try:
+        async with await AsyncConnection.connect(dsn, connect_timeout=5) as connection:
+            cursor = await connection.execute(
+                "SELECT bool_and(has_schema_privilege(pronamespace, 'USAGE')"
+                " AND has_function_privilege(oid, 'EXECUTE')) FROM pg_proc"
+                " WHERE proname = 'append' AND pronamespace = to_regnamespace('audit')"
+            )
+            return bool(one(await cursor.fetchone()))
+    except psycopg.OperationalError:
+        return False

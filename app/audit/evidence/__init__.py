@@ -1,0 +1,1 @@
+"""What an auditor takes home: exports, their verification, and recovery from them."""

@@ -1,0 +1,224 @@
+"""Whether the log is whole: every entry hashed from its bytes, up to the roots that were signed; and where it is not.
+
+Nothing is believed that is not derived here from the entries. What stands beside them (hashes, tiles, checkpoints) is
+compared with that, and serves to say where somebody put a hand on it.
+"""
+
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from msgspec.structs import replace
+from psycopg import AsyncConnection
+
+from app.audit.database.catalogue import HIDING
+from app.audit.evidence.columns import agree, misplaced, words_of
+from app.audit.evidence.findings import Finding, Tampered, legible
+from app.audit.evidence.leaves import (
+    Page,
+    Unequal,
+    checked_hashes,
+    pages,
+)
+from app.audit.evidence.locate import locate
+from app.audit.evidence.trust import Trust, Unverifiable, WrongKey
+from app.audit.evidence.walk import Head, Progress, Walk, Whole
+from app.audit.pruned import Prunings, digest_of
+from app.audit.signing.edge import CompleteTile
+from app.audit.signing.tree import read_size
+from app.audit.transparency.notes import NoteRejected
+
+
+@contextlib.asynccontextmanager
+async def connected(dsn: str) -> AsyncGenerator[AsyncConnection]:
+    """Connect to a database; raises `Unverifiable` where there is none, or it has no log in it."""
+    try:
+        connection = await AsyncConnection.connect(dsn, autocommit=True, connect_timeout=10)
+    except psycopg.OperationalError as error:
+        raise Unverifiable(f"The database does not answer: {str(error).strip()}") from error
+    async with connection:
+        try:
+            yield connection
+        except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
+            raise Unverifiable(f"The database cannot be read: {str(error).strip()}") from error
+
+
+async def verify_log(
+    connection: AsyncConnection, trust: Trust, saved: Sequence[bytes] = (), tell: Progress = lambda done, of: None
+) -> Whole:
+    """Verify the whole log in a database; `saved` are checkpoints that somebody kept elsewhere.
+
+    The connection is in autocommit; everything is read in one snapshot. Raises `Tampered`; `Unverifiable` where there
+    is nothing to verify by, and `NoteRejected` if a saved checkpoint is none of this log.
+    """
+    heads = [_saved(trust, note, "the checkpoint that was saved") for note in saved]
+    if trust.newest is not None:
+        heads.append(_saved(trust, trust.newest, "the newest checkpoint that the signer remembers"))
+    async with connection.transaction():
+        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        if hidden := await (await connection.execute(HIDING)).fetchall():
+            raise Tampered(_hidden([row[0] for row in hidden], await read_size(connection)))
+        prunings = await Prunings.read(connection)
+        return await _Verification(connection, trust, Walk(heads), tell, prunings).run()
+
+
+def _saved(trust: Trust, note: bytes, whence: str) -> Head:
+    checkpoint = trust.open(note)
+    return Head(checkpoint.size, checkpoint.root, note, whence)
+
+
+class _Verification:
+    """One pass over one snapshot."""
+
+    def __init__(
+        self, connection: AsyncConnection, trust: Trust, walk: Walk, tell: Progress, prunings: Prunings
+    ) -> None:
+        self._connection = connection
+        self._prunings = prunings
+        self._trust = trust
+        self._walk = walk
+        self._tell = tell
+        self._checkpoints = 0
+        self._newest: tuple[Head, datetime] | None = None
+        self._suspicion: Finding | None = None
+        """An entry that is not what its tile says: which of them was touched, the next root that is met decides."""
+
+    async def run(self) -> Whole:
+        head, signed = await read_size(self._connection), await self._signed_size()
+        async with pages(self._connection, 0, head, columns=True) as read:
+            async for page in read:
+                await self._take(page, signed)
+                self._tell(page.until, head)
+        self._walk.expect([one async for one in self._heads(head + 1, 2**62)])
+        self._walk.end()
+        if self._suspicion:
+            raise Tampered(self._suspicion)
+        await self._look_for_more(head)
+        if by := self._prunings.others():
+            raise Tampered(_others(self._prunings, by))
+        newest, at = self._newest or (None, None)
+        pruned = sum(map(len, self._prunings.met.values()))
+        return Whole(head, self._walk.tiling.root(), self._checkpoints, newest, at, pruned)
+
+    async def _take(self, page: Page, signed: int) -> None:
+        """Take a page in, and compare the tiles; on whatever is wrong in it, say exactly where.
+
+        What needs no database is done first: meanwhile it gets the next page ready.
+        """
+        try:
+            hashes = checked_hashes(page, self._prunings)
+        except Unequal as error:
+            raise Tampered(await locate(self._connection, page, prunings=self._prunings)) from error
+        words = words_of(page.text)
+        is_found = words is not None and agree(words, page.keys, page.words)
+        self._walk.expect([one async for one in self._heads(page.after + (page.after > 0), page.until)])
+        try:
+            complete = self._walk.take(hashes, page.text, None if words is None else [one.at for one in words])
+        except Tampered as error:
+            if error.finding.kind == "time":
+                raise
+            finding = self._suspicion or await locate(self._connection, page, or_else=False, prunings=self._prunings)
+            raise Tampered(finding or error.finding) from error
+        if self._suspicion is None:
+            await self._compare_tiles(page, complete, signed)
+        if not is_found and (finding := await misplaced(self._connection, page.after, page.until)):
+            raise Tampered(finding)
+        if self._suspicion and self._suspicion.first <= self._walk.proven:
+            raise Tampered(_touched_tile(self._suspicion))
+
+    async def _compare_tiles(self, page: Page, complete: Sequence[CompleteTile], signed: int) -> None:
+        rows = await self._connection.execute(
+            "SELECT level, index, hashes, root FROM unnest(%s::smallint[], %s::bigint[]) AS wanted (level, index) "
+            "JOIN audit.tiles USING (level, index)",
+            ([tile.level for tile in complete], [tile.index for tile in complete]),
+        )
+        kept = {(level, index): (hashes, root) for level, index, hashes, root in await rows.fetchall()}
+        for tile in complete:
+            covers = (tile.index + 1) << 8 * (tile.level + 1)
+            is_there = kept.get((tile.level, tile.index))
+            if is_there != (tile.hashes, tile.root) and (is_there or covers <= signed):
+                self._suspicion = await locate(
+                    self._connection, page, tile=tile, kept=is_there, prunings=self._prunings
+                )
+                return
+
+    async def _look_for_more(self, head: int) -> None:
+        """Raise `Tampered` for rows that no page has: they are read by whoever searches."""
+        cursor = await self._connection.execute("SELECT count(*), coalesce(min(position), 1) FROM audit.entries")
+        row: Any = await cursor.fetchone()
+        count, first = row
+        if (count, first) != (head, 1):
+            says = f"The log ends at {head}, and there are {count} entries, the first of them at position {first}."
+            raise Tampered(Finding(kind="inserted", says=says, first=first, last=min(first, head), found=str(count)))
+
+    async def _signed_size(self) -> int:
+        """Read up to where the signer has kept its tiles."""
+        cursor = await self._connection.execute("SELECT coalesce(max(size), 0) FROM audit.checkpoints")
+        row: Any = await cursor.fetchone()
+        return row[0]
+
+    async def _heads(self, first: int, last: int) -> AsyncIterator[Head]:
+        cursor = await self._connection.execute(
+            "SELECT size, root, note, at FROM audit.checkpoints WHERE size >= %s AND size <= %s ORDER BY size",
+            (first, last),
+        )
+        async for size, root, note, at in cursor:
+            head = Head(size, root, note, f"the checkpoint of {size} entries in the database")
+            self._check_note(head)
+            self._checkpoints += 1
+            self._newest = head, at
+            yield head
+
+    def _check_note(self, head: Head) -> None:
+        says = f"The checkpoint of {head.size} entries in the database"
+        try:
+            checkpoint = self._trust.open(head.note)
+        except (NoteRejected, WrongKey) as error:
+            why = f"{says} is not one of this log: {error}"
+        else:
+            if (checkpoint.size, checkpoint.root) == (head.size, head.root):
+                return
+            why = f"{says} is not what its note says: {checkpoint.size} entries, root {checkpoint.root.hex()}."
+        raise Tampered(
+            Finding(
+                kind="checkpoint",
+                says=why,
+                first=head.size,
+                last=head.size,
+                found=head.root.hex(),
+                notes=tuple(filter(None, (legible(head.note), legible(self._trust.newest or b"")))),
+            )
+        )
+
+
+def _others(prunings: Prunings, by: int) -> Finding:
+    said, met = prunings.said[by], prunings.met[by]
+    return Finding(
+        kind="edited",
+        says=f"Entry {by} says which {said.entries} entries to {said.before} were pruned; {len(met)} look as if they "
+        "had been, and they are not the same. An export shows which of them were not.",
+        first=min(met),
+        last=max(met),
+        expected=said.positions,
+        found=digest_of(met),
+    )
+
+
+def _hidden(says: Sequence[str], head: int) -> Finding:
+    return Finding(
+        kind="hidden",
+        says=f"Whoever reads the log may be given other rows than it has. {' '.join(says)} Let `sophon state doctor` "
+        "say how that is mended, and verify again.",
+        first=1,
+        last=max(1, head),
+    )
+
+
+def _touched_tile(finding: Finding) -> Finding:
+    """The entries are those that were signed for, so it was the tile that somebody touched."""
+    if finding.kind == "tile":
+        return finding
+    says = f"Entry {finding.first} is whole, but the tile that has its hash was changed."
+    return replace(finding, kind="tile", says=says, expected=finding.found, found=finding.expected)

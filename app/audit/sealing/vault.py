@@ -1,0 +1,139 @@
+"""The vault: what the platform has to know and the log must not hold. Losing it costs passwords, and no history."""
+
+import contextlib
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+from psycopg import AsyncConnection
+from psycopg.errors import UndefinedTable
+from psycopg.sql import SQL, Identifier
+from psycopg_pool import AsyncConnectionPool
+
+from app.audit.reading import one
+
+KeyKind = Literal["session", "token", "ticket"]
+
+
+class Key(Struct, frozen=True):
+    """What a secret opens: a session or a token, and whose it is. A ticket is kept once it is spent."""
+
+    kind: KeyKind
+    id: str
+    user: str
+    scopes: tuple[str, ...]
+    expires: datetime
+
+
+class Vault:
+    """Password hashes, and digests of the secrets that sessions, tokens and tickets are opened by."""
+
+    def __init__(self, pool: AsyncConnectionPool[AsyncConnection]) -> None:
+        self._pool = pool
+
+    async def set_password(self, user: str, password_hash: str) -> None:
+        """Keep the hash of a user's password, in place of any other. Of one who was erased, nothing is kept."""
+        async with self._pool.connection() as connection:
+            await connection.execute(
+                "INSERT INTO vault.passwords SELECT %s, %s"
+                " WHERE NOT EXISTS (SELECT FROM vault.erased WHERE subject = %s)"
+                " ON CONFLICT (user_id) DO UPDATE SET hash = excluded.hash",
+                (user, password_hash, f"user:{user}"),
+            )
+
+    async def password(self, user: str) -> str | None:
+        """Give the hash of a user's password."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute("SELECT hash FROM vault.passwords WHERE user_id = %s", (user,))
+            row = await cursor.fetchone()
+        return row[0] if row else None
+
+    async def forget_password(self, user: str) -> None:
+        """Delete the hash: the account that it was meant for was not made."""
+        async with self._pool.connection() as connection:
+            await connection.execute("DELETE FROM vault.passwords WHERE user_id = %s", (user,))
+
+    async def keep(self, digest: bytes, key: Key) -> bool:
+        """Keep a key under the digest of its secret, and let go of those that have expired.
+
+        False if there is one already, or if its user was erased.
+        """
+        async with self._pool.connection() as connection:
+            await connection.execute("DELETE FROM vault.keys WHERE expires < now()")
+            cursor = await connection.execute(
+                "INSERT INTO vault.keys (digest, kind, id, user_id, scopes, expires) SELECT %s, %s, %s, %s, %s, %s"
+                " WHERE NOT EXISTS (SELECT FROM vault.erased WHERE subject = %s) ON CONFLICT DO NOTHING",
+                (digest, key.kind, key.id, key.user, list(key.scopes), key.expires, f"user:{key.user}"),
+            )
+            return cursor.rowcount == 1
+
+    async def find(self, digest: bytes, kind: KeyKind) -> Key | None:
+        """Give the key under a digest, unless it has expired."""
+        query = (
+            "SELECT kind, id, user_id, scopes, expires FROM vault.keys"
+            " WHERE digest = %s AND kind = %s AND expires > now()"
+        )
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(query, (digest, kind))
+            row = await cursor.fetchone()
+        return Key(row[0], row[1], row[2], tuple(row[3]), row[4]) if row else None
+
+    async def is_live(self, id_: str) -> bool:
+        """Whether a session or token of this id is open."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute("SELECT FROM vault.keys WHERE id = %s AND expires > now()", (id_,))
+            return await cursor.fetchone() is not None
+
+    async def drop(self, id_: str) -> None:
+        """Delete the keys of a session or token: its secret opens nothing any more."""
+        await self.drop_all([id_])
+
+    async def drop_all(self, ids: list[str]) -> None:
+        """Delete the keys of sessions or tokens."""
+        async with self._pool.connection() as connection:
+            await connection.execute("DELETE FROM vault.keys WHERE id = ANY(%s)", (ids,))
+
+    async def drop_ended_sessions(self) -> None:
+        """Delete the keys of sessions that the log says were ended: a killed process may have got no further.
+
+        Asks for each session that is open, not for each that ever ended: those are more with every year.
+        """
+        async with self._pool.connection() as connection:
+            await connection.execute(
+                "DELETE FROM vault.keys AS open WHERE kind = 'session' AND EXISTS (SELECT FROM audit.entries"
+                " WHERE type = 'LoggedOut' AND outcome = 'success' AND tags @> ARRAY['session:' || open.id])"
+            )
+
+    async def erase_again(self) -> None:
+        """Erase whatever the log says was erased: it may have come back with a backup. Otherwise changes nothing."""
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock(7305796)")  # nobody seals meanwhile
+            await connection.execute(
+                "SELECT vault.erase(bytes -> 'data' ->> 'subject', position) FROM audit.entries"
+                " WHERE type = 'SubjectErased' ORDER BY position"
+            )
+
+    async def unswept(self) -> int:
+        """Give up to which position something was erased that `sweep` has not been through since; 0: nothing was."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute("SELECT coalesce(max(position), 0) FROM vault.unswept")
+            return one(await cursor.fetchone())
+
+    async def sweep(self, upto: int) -> None:
+        """Have PostgreSQL give up the old versions of rows that were erased up to a position, which reads have reached.
+
+        Tables that hold keys, or text in the clear, are written anew; that waits for whoever uses them at the moment.
+        """
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+                " WHERE c.relkind = 'r' AND (n.nspname ~ '^read(_|$)'"
+                " OR (n.nspname = 'vault' AND c.relname IN ('subject_keys', 'passwords')))"
+            )
+            tables = [Identifier(*names) for names in await cursor.fetchall()]
+            await connection.execute("VACUUM vault.disclosures, vault.keys")
+            for table in tables:
+                with contextlib.suppress(UndefinedTable):  # a generation that was dropped meanwhile
+                    await connection.execute(SQL("VACUUM (FULL, ANALYZE) {}").format(table))
+            await connection.execute("VACUUM pg_catalog.pg_statistic")  # what ANALYZE had noted of the old rows
+            await connection.execute("DELETE FROM vault.unswept WHERE position <= %s", (upto,))

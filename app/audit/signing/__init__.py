@@ -1,0 +1,1 @@
+"""The signer, its tree, its keys, and the witnesses who cosign."""

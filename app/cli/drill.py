@@ -1,0 +1,72 @@
+"""`sophon state drill`: whether the log could be recovered, found out on a copy of it."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+
+import tempfile
+from pathlib import Path
+
+import rich_click as click
+from rich.table import Table
+
+from app.audit.evidence.drill import DrillFailed, Step, drill
+from app.audit.log import Log
+from app.audit.sealing.sealer import Sealer
+from app.cli.groups import state
+from app.cli.verify import judged
+from app.cli.work import TAMPERED, CannotDo, console, run
+from app.postgres import embedded
+from app.projections.differences import scratch
+from app.projections.replay import Replay
+from app.projections.seals import VERIFY, digest_of
+from app.settings import Settings
+from app.up import administered, keys_of
+
+
+@state.command("drill")
+@click.option(
+    "--evidence", type=click.Path(path_type=Path), default=Path(), metavar="DIR", help="Where evidence is written."
+)
+def state_drill(evidence: Path) -> None:
+    """Lose the log and recover it, in a cluster to throw away: the present one is only read.
+
+    It is copied, dumped, exported, destroyed, restored from the older dump, and recovered from the export; then its
+    root and the state that is folded from it have to be the same. Exit code: 0, 1 it was not, 2 could not be tried.
+    """
+    run(lambda settings: judged(lambda: _drill(settings), evidence))
+
+
+async def _drill(settings: Settings) -> None:
+    table = Table("step", "seconds", "result", title="Recovery drill", title_justify="left")
+
+    def tell(step: Step) -> None:
+        console.print(f"{step.what} …", highlight=False)
+        table.add_row(step.what, f"{step.seconds:.1f}", step.result)
+
+    async def rebuild(dsn: str) -> str:
+        return await state_of(settings, dsn)
+
+    with tempfile.TemporaryDirectory(prefix="sophon-drill-") as made:
+        directory = Path(made)
+        directory.chmod(0o755)  # PostgreSQL may run as another user
+        async with administered(settings, console.print) as dsn:
+            try:
+                await drill(dsn, directory, embedded, rebuild, tell)
+            except DrillFailed as error:
+                raise CannotDo(f"The drill failed: {error}", TAMPERED) from error
+    click.echo("The log came out of it as it went in.")
+    console.print(table)
+
+
+async def state_of(settings: Settings, dsn: str) -> str:
+    """Fold the log of a database into read models to throw away; say what they are, as seals do."""
+    async with (
+        Log.open(dsn, Sealer(keys_of(settings).vault_key())) as log,
+        scratch(log, VERIFY) as (generation, connection),
+    ):
+        replay = Replay(log, generation, connection)
+        await replay.begin(anew=True)
+        await replay.go_on()
+        if replay.unreadable:
+            raise replay.unreadable
+        digests = [await digest_of(connection, model, generation.schema) for model in generation.models]
+    return ", ".join(f"{one.table} {one.rows} rows {one.digest[:8]}" for one in digests)

@@ -1,0 +1,19 @@
+"""One at a time: whoever makes a generation beside the live one has the place to themselves."""
+
+import contextlib
+from collections.abc import AsyncGenerator
+
+from app.audit.log import Log
+
+ONE_AT_A_TIME = 7305799
+
+
+@contextlib.asynccontextmanager
+async def alone(log: Log) -> AsyncGenerator[None]:
+    """Wait until nobody else rebuilds or compares on this log, in any process. Ends with the process at the latest."""
+    async with log.pool.connection() as guard:
+        await guard.execute("SELECT pg_advisory_lock(%s)", (ONE_AT_A_TIME,))
+        try:
+            yield
+        finally:
+            await guard.execute("SELECT pg_advisory_unlock(%s)", (ONE_AT_A_TIME,))

@@ -1,0 +1,98 @@
+"""Replay: fold the log, from its beginning or from where an attempt stopped, into a generation beside the others.
+
+A page and its bookmark commit together. Killed at any moment, it goes on from the bookmark; no more than a page is in
+memory, and between two pages others get their turn.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from psycopg import AsyncConnection
+
+from app.audit.entry import UnreadableEntry, readable
+from app.audit.log import Log
+from app.audit.reader import Page
+from app.projections.generation import Generation
+from app.tasks import end
+
+PAGE = 1_000
+"""Entries: decoded in about 5 ms, for which a server that rebuilds does not answer."""
+
+REST = 0.15
+"""How long it rests after a page, as a share of the time that the page took: requests find the database free."""
+
+Progress = Callable[[int, int], None]
+"""(position, head): how far it is."""
+
+
+def in_silence(position: int, head: int) -> None:
+    """Tell nobody how far it is."""
+
+
+class Replay:
+    """Folds the log into one generation, and knows how far it is."""
+
+    def __init__(
+        self, log: Log, generation: Generation, connection: AsyncConnection, progress: Progress = in_silence
+    ) -> None:
+        self.generation = generation
+        self.position = 0
+        self.entries = 0
+        """How many were folded since it began, or went on."""
+        self.touched: set[str] = set()
+        """The tables that were changed; whoever looks clears it."""
+        self.unreadable: UnreadableEntry | None = None
+        """Why it cannot go on beyond its position, if it cannot."""
+        self._log = log
+        self._connection = connection
+        self._progress = progress
+
+    async def begin(self, *, anew: bool = False) -> None:
+        """Go on from the bookmark of an attempt of the same shape; begin with empty tables where there is none."""
+        position = None if anew else await self.generation.bookmark(self._connection)
+        if position is None:
+            async with self._connection.transaction():
+                await self.generation.create(self._connection)
+        self.position = position or 0
+
+    async def go_on(self, until: int | None = None) -> None:
+        """Fold everything up to a position, or to the end of the log, or to an entry that cannot be read."""
+        ahead: asyncio.Task[Page] | None = None
+        try:
+            while self.unreadable is None and (until is None or self.position < until):
+                began = time.perf_counter()
+                page = await ahead if ahead else None
+                if page is None or len(page.records) < PAGE:  # what is not full may have grown
+                    page = await self._read(self.position)
+                full = len(page.records) == PAGE
+                ahead = asyncio.create_task(self._read(page.records[-1].position)) if full else None
+                if not await self._fold(page, until):
+                    return
+                await asyncio.sleep(REST * (time.perf_counter() - began))
+        finally:
+            if ahead is not None:
+                await end([ahead])
+
+    async def _read(self, after: int) -> Page:
+        return await self._log.read(self.generation.selections, after=after, limit=PAGE)
+
+    async def _fold(self, page: Page, until: int | None) -> bool:
+        to = page.head if until is None else min(until, page.head)
+        within = [record for record in page.records if record.position <= to]
+        records, self.unreadable = readable(within)
+        if self.unreadable:
+            to = within[len(records)].position - 1
+        elif len(within) == PAGE:
+            to = within[-1].position
+        if to <= self.position:
+            return False
+        async with self._connection.transaction():
+            await self._connection.execute("SET LOCAL synchronous_commit = off")
+            if records:
+                self.touched |= await self.generation.apply(self._connection, records)
+            await self.generation.advance(self._connection, to)
+        self.position = to
+        self.entries += len(records)
+        self._progress(to, page.head)
+        return True

@@ -1,0 +1,166 @@
+"""A first page by the query language beside the same by hand-written SQL, in a log of a million entries.
+
+Each query is asked for its newest 50 entries: ours from the text to decoded records, names looked up and times turned
+into positions on the way; the other is what somebody who knows the tables would write, without that, on a connection
+that it already has, to decoded records as well. The figure is p95 over all of the queries, asked in turn. The queries
+one by one are told, and not judged.
+
+The last few are such as no index answers. There our page may end before it is full: it has to be the beginning of the
+answer, and to say so.
+"""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from statistics import median, quantiles
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.sql import SQL
+
+from app.audit.entry import Record
+from app.audit.log import Log
+from app.audit.query.search import Found
+from app.projections.timeline import Timeline
+from bench.history import fill
+from bench.loop import event_loop
+from bench.measure import Comparison, Effort, Target
+from bench.server import SEALER, server
+
+ENTRIES = 1_000_000
+EACH = 20
+LIMIT_MS = 50.0
+
+NOW = datetime(2026, 11, 18, tzinfo=UTC)
+SOMEBODY = f"usr_{81:026}"
+DIGEST = "4p8-oYZGE73jEwvUApT_3eOdrGaNl7MlRPvVXMtyPiY"
+"""Where they came from: SHA-256 of their id, as `bench.history` has it."""
+
+NOTEBOOKS = [
+    f"Notebook{did}"
+    for did in (
+        "Created", "Deleted", "Entered", "StartRequested", "CreationBegan",
+        "ContainerCreated", "Started", "Failed", "StopRequested", "Stopped", "Viewed",
+    )
+]  # fmt: skip
+
+QUERIES: dict[str, tuple[str, tuple[Any, ...]]] = {
+    f"actor:{SOMEBODY}": ("actor = %s", (SOMEBODY,)),
+    "action:notebook.*": ("type = ANY(%s)", (NOTEBOOKS,)),
+    f"actor:{SOMEBODY} action:project.*": (
+        "actor = %s AND type IN ('ProjectCreated', 'ProjectViewed')", (SOMEBODY,),
+    ),
+    "-outcome:success": ("outcome <> 'success'", ()),
+    "reason:owners-only": ("outcome <> 'success' AND bytes ->> 'reason' = 'owners-only'", ()),
+    "resource:project/project-7": ("tags @> ARRAY['project:project-7']", ()),
+    "resource:group/group-3": ("tags @> ARRAY['group:group-3']", ()),
+    "resource:group/group-47 action:project.viewed": (
+        "tags @> ARRAY['group:group-47'] AND type = 'ProjectViewed'", (),
+    ),
+    "resource:project/project-12*": (
+        "tags && (SELECT array_agg(tags[1]) FROM audit.entries WHERE type = 'ProjectCreated'"
+        " AND tags[1] LIKE 'project:project-12%%')", (),
+    ),
+    f"subject:{SOMEBODY}": ("(actor = %s OR tags @> ARRAY[%s])", (SOMEBODY, f"user:{SOMEBODY}")),
+    "request:01930000-0000-7000-8000-000000004e20": (
+        "bytes ->> 'request' = '01930000-0000-7000-8000-000000004e20'", (),
+    ),
+    "address:10.0.0.7": ("bytes #>> '{source,_sd,0}' = %s", (DIGEST,)),
+    "time:2026-05-01..2026-05-02 outcome:refused": (
+        "at >= '2026-05-01Z' AND at < '2026-05-03Z' AND outcome = 'refused'", (),
+    ),
+    "position:100000..150000 -action:notebook.*": (
+        "position BETWEEN 100000 AND 150000 AND type <> ALL(%s)", (NOTEBOOKS,),
+    ),
+    "changed:role": ("type = 'MemberAdded'", ()),
+    "actor:system action:session.*": ("actor = 'sophon' AND type IN ('LoggedIn', 'LoggedOut')", ()),
+    "resource:project/*7": ("EXISTS (SELECT FROM unnest(tags) AS tag WHERE tag LIKE 'project:%%7')", ()),
+    "-action:notebook.*,session.*,project.viewed time:>=2026-06": (
+        "type <> ALL(%s) AND at >= '2026-06-01Z'", ([*NOTEBOOKS, "LoggedIn", "LoggedOut", "ProjectViewed"],),
+    ),
+}  # fmt: skip
+"""What is asked, and the condition that somebody would write."""
+
+
+def measure(effort: Effort) -> Iterator[Comparison]:
+    """Compare p95 over all queries with the SQL's, and with 50 ms; then each query's median."""
+    with server() as postgres, event_loop() as loop:
+        dsn = postgres.database()
+        opened = Log.open(dsn, SEALER)
+        log = loop.run(opened.__aenter__())
+        try:
+            _prepare(dsn, log, round(ENTRIES * effort.share))
+            ours: dict[str, list[float]] = {query: [] for query in QUERIES}
+            theirs: dict[str, list[float]] = {query: [] for query in QUERIES}
+            highs: list[tuple[float, float]] = []
+            for _ in range(effort.rounds):
+                pair = loop.run(_round(log))
+                highs.append((_p95(pair[0]), _p95(pair[1])))
+                for query in QUERIES:
+                    ours[query].append(median(pair[0][query]))
+                    theirs[query].append(median(pair[1][query]))
+        finally:
+            loop.run(opened.__aexit__(None, None, None))
+    peers = (
+        ("the same by hand-written SQL", [their for _, their in highs], 2.0),
+        ("50 ms", [LIMIT_MS] * len(highs), 1.0),
+    )
+    for peer, values, ratio in peers:
+        yield Comparison(
+            what="a page of a query, p95 over all of them",
+            unit="ms",
+            peer=peer,
+            ours=[our for our, _ in highs],
+            theirs=values,
+            target=Target(ratio, at_most=True),
+        )
+    for query in QUERIES:
+        yield Comparison(what=query, unit="ms", peer="SQL", ours=ours[query], theirs=theirs[query])
+
+
+def _prepare(dsn: str, log: Log, entries: int) -> None:
+    fill(dsn, entries)
+    lookup = log.sealer.lookup("address", "10.0.0.7")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO vault.disclosures (digest, position, subject, name, key, lookup)"
+            " VALUES (%s, 1, 'user:x', 'address', gen_random_uuid(), %s)",
+            (DIGEST, lookup),
+        )
+
+
+async def _round(log: Log) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Ask each query in turn, ours and theirs, and note the milliseconds."""
+    timeline = Timeline(log, lambda: NOW)
+    ours: dict[str, list[float]] = {query: [] for query in QUERIES}
+    theirs: dict[str, list[float]] = {query: [] for query in QUERIES}
+    for _ in range(EACH):
+        for query, (where, values) in QUERIES.items():
+            begin = time.perf_counter()
+            found = await timeline.page(50, q=query, newest=True)
+            ours[query].append(1000 * (time.perf_counter() - begin))
+            async with log.pool.connection() as connection:
+                begin = time.perf_counter()
+                expected = await _by_hand(connection, where, values)
+                theirs[query].append(1000 * (time.perf_counter() - begin))
+            _check(query, found, expected)
+    return ours, theirs
+
+
+async def _by_hand(connection: AsyncConnection, where: str, values: tuple[Any, ...]) -> list[Record]:
+    query = f"SELECT position, bytes::text FROM audit.entries WHERE {where} ORDER BY position DESC LIMIT 50"
+    cursor = await connection.execute(SQL(query), values or None)  # pyright: ignore[reportArgumentType]
+    return [Record(position, text.encode()) for position, text in await cursor.fetchall()]
+
+
+def _check(query: str, found: Found, expected: list[Record]) -> None:
+    """See that the page is the answer; or the answer as far as it came, if it came that far only."""
+    reached = 0 if found.next is None else found.next
+    assert [one.position for one in found.records] == [one.position for one in expected if one.position >= reached], (
+        query
+    )
+
+
+def _p95(times: dict[str, list[float]]) -> float:
+    return quantiles([one for found in times.values() for one in found], n=20)[-1]

@@ -1,0 +1,1 @@
+"""Tests of the tree, the notes and the proofs."""

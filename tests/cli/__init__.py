@@ -1,0 +1,1 @@
+"""The command line as an auditor or an administrator types it."""

@@ -1,0 +1,104 @@
+"""Mistakes at the command line: a sentence that says what to do, no traceback, and never the exit code of a finding."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import rich_click as click
+from click.testing import CliRunner
+
+from app.__main__ import main
+from app.audit.transparency.keys import SigningKey
+from app.cli.work import COULD_NOT, TAMPERED, CannotDo, run
+
+NOWHERE = {"SOPHON_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing", "SOPHON_SECRET": "a secret of a test"}
+KEY = SigningKey.generate("lab.example/audit", "ed25519").verifier.text()
+
+
+def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Name every command below a group."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, *path, name)
+        else:
+            yield (*path, name), command
+
+
+@pytest.mark.parametrize("words", [words for words, _ in commands(main)], ids=" ".join)
+def test_every_command_and_every_option_says_what_it_is_for(words: tuple[str, ...]) -> None:
+    command = dict(commands(main))[words]
+    assert len((command.help or "").split()) >= 4
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert option.help, option.opts
+    shown = CliRunner().invoke(main, [*words, "--help"])
+    assert shown.exit_code == 0
+    assert "Usage:" in shown.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "audit log", "audit show project/apollo", "audit diff 1 2", "audit blame group/lab", "audit explain 1",
+        "audit prove 1", "audit checkpoint", "audit approvals", "audit retention", "audit rotate", "state diff",
+        "state doctor", "state rebuild", "state seal", "state verify",
+    ],
+)  # fmt: skip
+def test_a_database_that_does_not_answer_is_no_finding(words: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, words.split(), env={**NOWHERE, "SOPHON_DATA": str(tmp_path)})
+    assert done.exit_code == COULD_NOT, done.output
+    assert "Traceback" not in done.output
+    assert len(done.output.split()) > 3
+
+
+def test_a_database_url_that_is_none_is_told_in_a_sentence(tmp_path: Path) -> None:
+    env = {**NOWHERE, "SOPHON_DATABASE_URL": "nonsense", "SOPHON_DATA": str(tmp_path)}
+    done = CliRunner().invoke(main, ["state", "diff"], env=env)
+    assert (done.exit_code, "Traceback" in done.output) == (COULD_NOT, False)
+    assert "nonsense" in done.output
+
+
+def test_a_data_directory_that_cannot_be_made_is_told_in_a_sentence() -> None:
+    done = CliRunner().invoke(main, ["audit", "log"], env={"SOPHON_DATA": "/proc/nothing", "SOPHON_SECRET": ""})
+    assert (done.exit_code, "Traceback" in done.output) == (COULD_NOT, False)
+    assert "/proc/nothing" in done.output
+
+
+def test_what_nobody_foresaw_is_shown_and_is_no_finding(capsys: pytest.CaptureFixture[str]) -> None:
+    async def fail(_: object) -> None:
+        raise ZeroDivisionError("by nothing")
+
+    with pytest.raises(SystemExit) as ended:
+        run(fail)
+    assert ended.value.code == COULD_NOT
+    assert "ZeroDivisionError: by nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("code", [COULD_NOT, TAMPERED])
+def test_what_cannot_be_done_ends_with_its_code(code: int) -> None:
+    async def fail(_: object) -> None:
+        raise CannotDo("[as it is]", code)
+
+    with pytest.raises(SystemExit) as ended:
+        run(fail)
+    assert ended.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--log", "nonsense"), "A key is name+id+base64"),
+        (("--log", KEY, "--listen", "nonsense"), "--listen is an address and a port"),
+        (("--log", KEY, "--listen", "192.0.2.1:1"), "cannot be listened at"),
+        (("--log", f"{KEY} 0 -", "--listen", "192.0.2.1:1"), "cannot be listened at"),
+    ],
+)
+def test_a_witness_that_cannot_begin_says_why(tmp_path: Path, options: tuple[str, ...], said: str) -> None:
+    done = CliRunner().invoke(main, ["audit", "witness", "--state", str(tmp_path / "w"), *options])
+    assert done.exit_code == COULD_NOT, done.output
+    assert said in " ".join(done.output.split())
+
+
+def test_a_witness_whose_directory_cannot_be_made_says_so() -> None:
+    done = CliRunner().invoke(main, ["audit", "witness", "--state", "/proc/nothing", "--log", KEY])
+    assert (done.exit_code, "Traceback" in done.output) == (COULD_NOT, False)

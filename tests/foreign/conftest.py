@@ -1,0 +1,79 @@
+"""The foreign verifiers, built where their languages are there."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.foreign.exports import SHELL
+
+HERE = Path(__file__).parent
+DEBIAN = Path("/usr/share/gocode/src/golang.org/x/mod/sumdb/tlog")
+
+Verify = Callable[..., "subprocess.CompletedProcess[str]"]
+"""(arguments) -> what the verifier said."""
+
+
+def absent(part: str, why_not: str) -> None:
+    """Skip where a part is missing, unless SOPHON_REQUIRE names it: then its absence is a failure."""
+    if part in os.environ.get("SOPHON_REQUIRE", "").split(","):
+        pytest.fail(f"{why_not} SOPHON_REQUIRE asks for it.")
+    pytest.skip(why_not)
+
+
+def runs(*command: str | Path) -> Verify:
+    """Make a verifier of a command."""
+
+    def verify(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120, check=False)
+
+    return verify
+
+
+@pytest.fixture(scope="session")
+def go(tmp_path_factory: pytest.TempPathFactory) -> Verify:
+    """Go's sumdb/note and sumdb/tlog."""
+    if shutil.which("go") is None or not DEBIAN.exists():
+        absent("go", "There is no Go with golang.org/x/mod: Debian has them as golang-go and golang-golang-x-mod-dev.")
+    program = tmp_path_factory.mktemp("go") / "verify"
+    environment = {**os.environ, "GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOFLAGS": ""}
+    built = subprocess.run(
+        ["go", "build", "-o", program, "."], cwd=HERE / "go", env=environment, capture_output=True, text=True
+    )
+    assert built.returncode == 0, built.stderr
+    return runs(program)
+
+
+@pytest.fixture(scope="session")
+def node(pytestconfig: pytest.Config) -> Verify:
+    """Sigstore's @sigstore/verify, installed once by the lock file."""
+    npm, program = shutil.which("npm"), shutil.which("node")
+    if npm is None or program is None:
+        absent("node", "There is no node with npm.")
+    assert pytestconfig.cache is not None
+    lock = (HERE / "node" / "package-lock.json").read_bytes()
+    home = pytestconfig.cache.mkdir(f"foreign-{hashlib.sha256(lock).hexdigest()[:16]}")
+    for name in ("package.json", "package-lock.json", "verify.mjs"):
+        shutil.copy(HERE / "node" / name, home)
+    if not (home / "node_modules" / "@sigstore" / "verify").exists():
+        install = [str(npm), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        done = subprocess.run(install, cwd=home, capture_output=True, text=True, timeout=240)
+        if done.returncode != 0:
+            absent("node", f"npm could not install @sigstore/verify: {done.stderr[-500:]}")
+    return runs(str(program), home / "verify.mjs")
+
+
+@pytest.fixture(scope="session")
+def shell() -> Verify:
+    """What every export brings along: openssl, coreutils and a shell."""
+    return runs("sh", SHELL)
+
+
+@pytest.fixture(params=["go", "node"])
+def verify(request: pytest.FixtureRequest) -> Verify:
+    """Each of the foreign verifiers."""
+    return request.getfixturevalue(request.param)

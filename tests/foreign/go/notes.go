@@ -1,0 +1,204 @@
+package main
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+const (
+	typeEd25519     = 0x01
+	typeCosignature = 0x04
+	typeMLDSA44     = 0x06
+)
+
+// key is a verifier key; verifier is nil for a type that cannot be checked here.
+type key struct {
+	name     string
+	id       uint32
+	isLog    bool
+	verifier note.Verifier
+}
+
+type checkpoint struct {
+	origin  string
+	size    int64
+	root    tlog.Hash
+	signers string
+}
+
+// parseKeys reads verifier keys, one a line.
+func parseKeys(text string) ([]key, error) {
+	lines := strings.Split(text, "\n")
+	if len(lines) < 2 || lines[len(lines)-1] != "" {
+		return nil, errors.New("vkeys: there are no keys, or the last line has no end")
+	}
+	var keys []key
+	for _, line := range lines[:len(lines)-1] {
+		parsed, err := parseKey(line)
+		if err != nil {
+			return nil, fmt.Errorf("vkeys: %w", err)
+		}
+		keys = append(keys, parsed)
+	}
+	return keys, nil
+}
+
+func parseKey(line string) (key, error) {
+	parts := strings.SplitN(line, "+", 3)
+	if len(parts) != 3 || len(parts[1]) != 8 || strings.ToLower(parts[1]) != parts[1] {
+		return key{}, fmt.Errorf("%q is no verifier key", line)
+	}
+	id, err := strconv.ParseUint(parts[1], 16, 32)
+	if err != nil {
+		return key{}, err
+	}
+	typed, err := strictBase64(parts[2])
+	if err != nil || len(typed) < 2 {
+		return key{}, fmt.Errorf("%q is no verifier key", line)
+	}
+	sum := sha256.Sum256(append([]byte(parts[0]+"\n"), typed...))
+	if binary.BigEndian.Uint32(sum[:]) != uint32(id) {
+		return key{}, fmt.Errorf("%q has another id", line)
+	}
+	parsed := key{name: parts[0], id: uint32(id), isLog: typed[0] != typeCosignature}
+	switch {
+	case typed[0] == typeEd25519:
+		parsed.verifier, err = note.NewVerifier(line)
+	case typed[0] == typeCosignature && len(typed) == 1+ed25519.PublicKeySize:
+		parsed.verifier = cosigner{parsed.name, parsed.id, typed[1:]}
+	case typed[0] == typeMLDSA44:
+	default:
+		err = fmt.Errorf("%q is of an unknown type", line)
+	}
+	return parsed, err
+}
+
+// cosigner verifies cosignature/v1: a time, then an Ed25519 signature over that time and the checkpoint.
+type cosigner struct {
+	name   string
+	id     uint32
+	public ed25519.PublicKey
+}
+
+func (c cosigner) Name() string    { return c.name }
+func (c cosigner) KeyHash() uint32 { return c.id }
+func (c cosigner) Verify(msg, sig []byte) bool {
+	if len(sig) != 8+ed25519.SignatureSize {
+		return false
+	}
+	signed := fmt.Sprintf("cosignature/v1\ntime %d\n%s", binary.BigEndian.Uint64(sig), msg)
+	return ed25519.Verify(c.public, []byte(signed), sig[8:])
+}
+
+// openCheckpoint opens a note that a key of its log has signed. With all, every key has, and nobody else.
+func openCheckpoint(octets []byte, known []key, all bool) (checkpoint, error) {
+	var verifiers []note.Verifier
+	for _, one := range known {
+		if one.verifier != nil {
+			verifiers = append(verifiers, one.verifier)
+		}
+	}
+	opened, err := note.Open(octets, note.VerifierList(verifiers...))
+	if err != nil {
+		return checkpoint{}, err
+	}
+	if err := oneSpelling(opened, octets); err != nil {
+		return checkpoint{}, err
+	}
+	head, err := parseCheckpoint(opened.Text)
+	if err != nil {
+		return head, err
+	}
+	byLog := false
+	var signers []string
+	for _, one := range known {
+		signed := one.verifier == nil && has(opened.UnverifiedSigs, one) || has(opened.Sigs, one)
+		if all && !signed {
+			return head, fmt.Errorf("not signed by %s", one.name)
+		}
+		if !signed {
+			continue
+		}
+		if one.verifier == nil {
+			signers = append(signers, one.name+" (not checked: ML-DSA-44)")
+			continue
+		}
+		signers = append(signers, one.name)
+		byLog = byLog || one.isLog && one.name == head.origin
+	}
+	if all && len(signers) != len(opened.Sigs)+len(opened.UnverifiedSigs) {
+		return head, errors.New("signed by somebody else, too")
+	}
+	if !byLog {
+		return head, errors.New("not signed by a key of its log")
+	}
+	head.signers = strings.Join(signers, ", ")
+	return head, nil
+}
+
+func has(signatures []note.Signature, one key) bool {
+	for _, signature := range signatures {
+		if signature.Name == one.name && signature.Hash == one.id {
+			return true
+		}
+	}
+	return false
+}
+
+// oneSpelling rejects what note.Open lets through: signatures in another spelling of base64, and the like.
+func oneSpelling(opened *note.Note, octets []byte) error {
+	lines := map[string]bool{}
+	for _, signature := range append(append([]note.Signature(nil), opened.Sigs...), opened.UnverifiedSigs...) {
+		if _, err := strictBase64(signature.Base64); err != nil {
+			return err
+		}
+		lines[fmt.Sprintf("— %s %s", signature.Name, signature.Base64)] = true
+	}
+	rest := strings.TrimPrefix(string(octets), opened.Text+"\n")
+	if rest == string(octets) || !strings.HasSuffix(rest, "\n") {
+		return errors.New("the note is in another spelling")
+	}
+	for _, line := range strings.Split(strings.TrimSuffix(rest, "\n"), "\n") {
+		if !lines[line] {
+			return fmt.Errorf("the note has the line %q", line)
+		}
+	}
+	return nil
+}
+
+func strictBase64(text string) ([]byte, error) {
+	octets, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || base64.StdEncoding.EncodeToString(octets) != text {
+		return nil, fmt.Errorf("%q is no base64 in its only spelling", text)
+	}
+	return octets, nil
+}
+
+func parseCheckpoint(text string) (head checkpoint, err error) {
+	lines := strings.Split(text, "\n")
+	if len(lines) < 4 || lines[0] == "" || lines[len(lines)-1] != "" {
+		return head, errors.New("there are too few lines")
+	}
+	head.origin = lines[0]
+	if head.size, err = strconv.ParseInt(lines[1], 10, 64); err != nil {
+		return head, err
+	}
+	if head.size < 0 || strconv.FormatInt(head.size, 10) != lines[1] {
+		return head, fmt.Errorf("%q is no size", lines[1])
+	}
+	root, err := strictBase64(lines[2])
+	if err == nil && len(root) != tlog.HashSize {
+		err = errors.New("the root is no hash")
+	}
+	copy(head.root[:], root)
+	return head, err
+}

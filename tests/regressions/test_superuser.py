@@ -1,0 +1,150 @@
+"""What a superuser did to the database, and what neither `audit verify` nor the doctor said of it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from msgspec import Struct
+
+from app.audit.database.doctor import examine
+from app.audit.database.provision import application, prepare
+from app.audit.evidence.findings import Tampered
+from app.audit.evidence.trust import trust_of
+from app.audit.evidence.verify import connected, verify_log
+from tests.database import PrivateServer
+from tests.questions.platform import KEYS, Person, Town, lab
+
+
+class Place(Struct):
+    town: Town
+    ada: Person
+    bob: Person
+    administrator: str
+    application: str
+    data: Path
+
+    def run(self, *statements: str) -> None:
+        with psycopg.connect(self.administrator, autocommit=True) as connection:
+            connection.execute("SET session_replication_role = replica")
+            connection.execute("SET allow_system_table_mods = on")
+            for statement in statements:
+                connection.execute(statement.encode())
+
+    async def faults(self) -> list[str]:
+        found = await examine(self.administrator, self.application)
+        return [fault for one in found for fault in one.faults if one.code != "SPH-DB-015"]
+
+    async def is_whole(self) -> bool:
+        return await self.kind() is None
+
+    async def kind(self) -> str | None:
+        """Say what `audit verify` finds."""
+        trust = trust_of(self.data / "signer")
+        assert trust is not None
+        try:
+            async with connected(self.administrator) as connection:
+                await verify_log(connection, trust)
+        except Tampered as error:
+            return error.finding.kind
+        return None
+
+
+@contextlib.asynccontextmanager
+async def _place(data: Path) -> AsyncGenerator[Place]:
+    with PrivateServer() as server:
+        await prepare(server.dsn)
+        own = await application(server.dsn, KEYS)
+        async with Town.open(own, data) as town:
+            ada, bob = await lab(town)
+            while town.platform.signer.size < town.head:
+                town.platform.signer.hurry()
+                await asyncio.sleep(0.1)
+            yield Place(town, ada, bob, server.dsn, own, data)
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    """An installation whose application is no superuser, and whose log is signed and in order."""
+    async with _place(tmp_path) as place:
+        assert await place.is_whole()
+        assert await place.faults() == []
+        yield place
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "type = 'Heartbeat', actor = 'sophon'",
+        "type = 'Heartbeat'",
+        "type = type || E'\\x1f' || outcome, outcome = ''",
+        "actor = NULL",
+        "outcome = 'refused'",
+        "tags = tags[2:]",
+        "tags = ARRAY[array_to_string(tags, ',')]",
+        "at = at + interval '1 microsecond'",
+        "at = 'infinity'",
+        "id = gen_random_uuid()",
+    ],
+)
+async def test_verify_finds_an_entry_that_is_searched_for_under_other_words_than_it_has(
+    place: Place, change: str
+) -> None:
+    columns = "WHERE attrelid = 'audit.entries'::regclass AND attname = ANY('{type,actor,outcome,tags,at,id}')"
+    place.run(
+        f"UPDATE pg_attribute SET attgenerated = '' {columns}",
+        f"UPDATE audit.entries SET {change} WHERE type = 'ProjectCreated'",
+        f"UPDATE pg_attribute SET attgenerated = 's' {columns}",
+    )
+    assert await place.kind() == "columns"
+
+
+async def test_somebody_finds_an_entry_before_the_first_position(place: Place) -> None:
+    place.run(
+        "ALTER TABLE audit.entries DROP CONSTRAINT entries_position_check",
+        "INSERT INTO audit.entries (position, bytes, leaf_hash) SELECT -7,"
+        " replace(bytes::text, id::text, gen_random_uuid()::text)::json, leaf_hash FROM audit.entries"
+        " WHERE position = 3",
+    )
+    assert await place.faults(), "or the doctor stumbles"
+    assert await place.kind() == "inserted"
+
+
+async def test_the_doctor_finds_row_security_that_hides_a_person_from_the_application(place: Place) -> None:
+    place.run(
+        "ALTER TABLE audit.entries ENABLE ROW LEVEL SECURITY",
+        f"CREATE POLICY hide ON audit.entries FOR SELECT USING (actor IS DISTINCT FROM '{place.bob.user}'"
+        f" AND NOT ('user:{place.bob.user}' = ANY (tags)))",
+    )
+    report = await place.town.admin.get(f"/api/audit/subjects/user/{place.bob.user}")
+    assert report["extent"]["entries"] == 0, "the application does not see him"
+    assert await place.faults() != []
+    assert await place.kind() == "hidden"
+
+
+async def test_the_doctor_finds_triggers_that_keep_what_is_erased(place: Place) -> None:
+    place.run(
+        "SET session_replication_role = origin",
+        "CREATE FUNCTION public.keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+        "CREATE TRIGGER keep BEFORE UPDATE ON vault.disclosures FOR EACH ROW EXECUTE FUNCTION public.keep()",
+        "CREATE TRIGGER keep BEFORE DELETE ON vault.subject_keys FOR EACH ROW EXECUTE FUNCTION public.keep()",
+    )
+    assert await place.faults() != []
+
+
+async def test_an_erasure_that_erased_nothing_is_not_answered_as_one(place: Place) -> None:
+    place.run(
+        "CREATE FUNCTION public.keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+        "CREATE TRIGGER keep BEFORE DELETE ON vault.subject_keys FOR EACH ROW EXECUTE FUNCTION public.keep()",
+        "CREATE TRIGGER keep BEFORE UPDATE ON vault.disclosures FOR EACH ROW EXECUTE FUNCTION public.keep()",
+    )
+    boss = await place.town.person("boss", administrator=True)
+    path = f"/api/audit/subjects/user/{place.ada.user}/erasure"
+    await boss.do("POST", path, {})
+    answer = await place.town.admin.ask("POST", path, {})
+    page = answer.json()
+    assert (answer.status_code, page["type"]) == (409, "/problems/not-erased")
+    report = await place.town.admin.get(path.removesuffix("/erasure"))
+    assert report["extent"]["erased_at"] is None, "nothing is said to have happened that did not"
