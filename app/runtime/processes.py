@@ -219,13 +219,16 @@ class Processes:
         """End what is left, as a container's end would: kernels in their own sessions, and what they started.
 
         They inherited a variable that names the run's directory. The server has an argument too: it does not let
-        others of its user read its environment.
+        others of its user read its environment. In the middle of execve(2) a process has neither, so that one look
+        which finds nothing is none: it takes two in succession.
         """
         marks = {f"JUPYTER_RUNTIME_DIR={self._directory(run)}", f"--ServerApp.sock={self._socket(run)}"}
+        was_clear = False
         for _ in range(int(SECONDS_TO_DIE / SECONDS_TO_LOOK_AGAIN)):
             left = await _aside(marked, frozenset(map(os.fsencode, marks)))
-            if not left:
+            if was_clear and not left:
                 return
+            was_clear = not left
             for process in left:
                 process.send(signal.SIGKILL)
             await asyncio.sleep(SECONDS_TO_LOOK_AGAIN)

@@ -17,11 +17,15 @@ import msgspec
 import pytest
 
 from app.identifiers import new_id
+from app.runtime import processes
 from app.runtime.engine import EngineError, Instance
-from app.runtime.processes import LONGEST_SOCKETS, Process, Processes, Record
+from app.runtime.proc import Process, marked
+from app.runtime.processes import LONGEST_SOCKETS, Processes, Record
 
 TOKEN = "7f" * 32
 AS_PLATFORM = {"X-Sophon-Token": TOKEN, "X-Sophon-Via": "token"}
+
+START_ANOTHER = "import subprocess; subprocess.Popen(['sleep', '60'], start_new_session=True); print()"
 
 KILLED = """
 import asyncio, os, signal, sys
@@ -98,6 +102,12 @@ class Place:
             except OSError:
                 continue
         return found
+
+    async def until_there_are(self, count: int, run: str) -> None:
+        """Wait for as many processes of a run: one in the middle of execve(2) has no environment yet, nor arguments."""
+        async with asyncio.timeout(10):
+            while len(self.of(run)) != count:
+                await asyncio.sleep(0.05)
 
     async def clear(self) -> None:
         await asyncio.gather(*map(self.processes.remove, await self.processes.instances()))
@@ -233,10 +243,8 @@ async def test_a_run_outlives_whoever_started_it_and_is_adopted_and_removed_with
     assert (adopted.run, adopted.state) == (run, "running")
     await until_it_answers(adopted)
     assert adopted.upstream == f"unix/{place.sockets / run[-12:] / 'lab'}"
-    await run_in_a_kernel(
-        adopted, "import subprocess; subprocess.Popen(['sleep', '60'], start_new_session=True); print()"
-    )
-    assert len(place.of(run)) == 3, "the server, its kernel, and what that started"
+    await run_in_a_kernel(adopted, START_ANOTHER)
+    await place.until_there_are(3, run)  # the server, its kernel, and what that started
     began = time.monotonic()
     await place.processes.remove(adopted)
     print(f"removed with its kernel: {time.monotonic() - began:.2f} s")
@@ -247,9 +255,26 @@ async def test_a_run_outlives_whoever_started_it_and_is_adopted_and_removed_with
     await place.processes.remove(adopted)
 
 
+async def test_what_was_in_the_middle_of_execve_at_the_first_look_ends_with_its_run(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = await place.answering("plots")
+    await run_in_a_kernel(running, START_ANOTHER)
+    await place.until_there_are(3, running.run)
+    looks: list[frozenset[bytes]] = []
+
+    def not_at_the_first_look(marks: frozenset[bytes]) -> list[Process]:
+        looks.append(marks)
+        return marked(marks) if len(looks) > 1 else []
+
+    monkeypatch.setattr(processes, "marked", not_at_the_first_look)
+    await place.processes.remove(running)
+    assert place.of(running.run) == []
+
+
 async def test_a_server_whose_starter_died_before_it_was_on_record_ends_and_the_run_starts_anew(place: Place) -> None:
     run = await kill_its_starter(place, "before")
-    assert len(place.of(run)) == 1, "the server of which there is no record"
+    await place.until_there_are(1, run)  # the server of which there is no record
     [created] = await place.processes.instances()
     assert created.state == "created"
     await place.processes.start(created)
