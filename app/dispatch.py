@@ -6,11 +6,12 @@ from typing import Any, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
+from app.audit.batch import ConditionViolated
 from app.audit.entry import GUEST, Actor, Context, Draft
 from app.audit.log import Log
 from app.audit.pruned import DatabaseRefuses
 from app.audit.recent import Condition
-from app.audit.writer import ConditionViolated, LogUnavailable
+from app.audit.writer import LogUnavailable
 from app.domain.command import Command, CommandRefused, Power
 from app.domain.errors import Conflict, Refusal
 from app.domain.event import Access, Event

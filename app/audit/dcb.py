@@ -26,11 +26,11 @@ from eventsourcing.dcb.popo import SimpleDCBReadResponse
 from eventsourcing.persistence import IntegrityError
 from msgspec import Raw
 
+from app.audit.batch import ConditionViolated
 from app.audit.entry import SYSTEM, Draft, Record
 from app.audit.log import Log
 from app.audit.recent import Condition
 from app.audit.sealing.sealer import Sealer
-from app.audit.writer import ConditionViolated
 from app.domain.model import Selection
 from app.identifiers import uuid7
 

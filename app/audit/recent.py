@@ -45,11 +45,12 @@ class Recent:
                 self._by_tag[tag].pop()
             self.head -= 1
 
-    def trim(self) -> None:
-        """Let go of the oldest entries, once there are twice as many as are kept."""
+    def trim(self, committed: int) -> None:
+        """Let go of the oldest entries, once there are twice as many as are kept; of none after `committed`."""
         if len(self._entries) > 2 * KEEP:
-            kept, head = self._entries[-KEEP:], self.head
-            self.__init__(head - KEEP)
+            floor = min(self.head - KEEP, committed)
+            kept = self._entries[floor - self.floor :]
+            self.__init__(floor)
             for type_, tags in kept:
                 self.add(type_, tags)
 

@@ -1,5 +1,8 @@
 """Group commit: whatever waits to be appended goes into one transaction, and each learns its own fate.
 
+While the database works on a batch, the next is made ready as if that one were in the log already. It is sent if that
+is so; else it is forgotten, and those who wait are decided on anew, under the lock.
+
 Kill the process, or the database, at any moment: an append that was answered is in the log, whole; one that was not
 may be, whole, or may not. A commit whose answer was lost is looked up by the ids of its entries, never guessed.
 """
@@ -7,21 +10,23 @@ may be, whole, or may not. A commit whose answer was lost is looked up by the id
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.sql import SQL
 
-from app.audit.entry import Draft, Record, encode, leaf_hash
+from app.audit.batch import Append, Batch, ConditionViolated, Preparer
+from app.audit.entry import Draft
 from app.audit.feed import Feed
 from app.audit.reading import matching, one, read_page
-from app.audit.recent import Condition, Recent
+from app.audit.recent import Condition
 from app.audit.sealing.keyring import Keyring
-from app.audit.sealing.sealer import Disclosure
 
 BATCH = 512
+ALONE = 16
+"""Appends: so few are sent together. Of more that wait, half are sent, and half made ready meanwhile."""
 READ_ON = 1_000
 KEY_GONE = -1
 """What the database answers to a batch that was sealed with a key which is not there any more."""
@@ -36,38 +41,8 @@ READ_ONLY = (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.InsufficientP
 Connect = Callable[[], Awaitable[AsyncConnection]]
 
 
-class ConditionViolated(Exception):
-    """Something that the decision rests on has changed since it was read. Read again, and decide again."""
-
-
 class LogUnavailable(Exception):
     """The log cannot be written now. Whether this was recorded is not known: look before you try again."""
-
-
-class Append:
-    """What one caller waits for."""
-
-    __slots__ = ("checked_to", "condition", "done", "drafts")
-
-    def __init__(self, drafts: Sequence[Draft], condition: Condition | None) -> None:
-        self.drafts = drafts
-        self.condition = condition
-        self.checked_to = 0
-        self.done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-    def fail(self, error: Exception) -> None:
-        """Tell the caller, unless it has gone."""
-        if not self.done.done():
-            self.done.set_exception(error)
-
-    def succeed(self, position: int) -> None:
-        """Tell the caller where its last entry stands, unless it has gone."""
-        if not self.done.done():
-            self.done.set_result(position)
-
-
-Decided = tuple[Append, list[Record]]
-"""An append, and what it adds to the log: nothing, if it is refused."""
 
 
 class Writer:
@@ -76,12 +51,10 @@ class Writer:
     def __init__(self, connect: Connect, feed: Feed, newest: datetime, keyring: Keyring) -> None:
         self._connect = connect
         self._keyring = keyring
-        self._parcel: list[tuple[int, Disclosure]] = []
+        self._preparer = Preparer(feed.head, newest, keyring)
         self._connection: AsyncConnection | None = None
         self._feed = feed
-        self._recent = Recent(feed.head)
         self._head = feed.head
-        self._newest = newest
         self._waiting: list[Append] = []
         self._task: asyncio.Task[None] | None = None
         self.grown = asyncio.Event()
@@ -109,172 +82,152 @@ class Writer:
             await self._connection.close()
 
     async def _drain(self) -> None:
+        """Send batch after batch, each while the one before is answered to those who wait for it."""
+        sent: tuple[Batch, asyncio.Task[bool]] | None = None
         try:
-            while self._waiting:
-                batch = self._waiting[:BATCH]
-                del self._waiting[:BATCH]
-                await self._commit(batch)
+            while sent or self._waiting:
+                taken = self._take()
+                ready = self._preparer.prepare(taken) if self._is_simple(taken) else None
+                if sent and not await sent[1]:
+                    self._preparer.forget_after(self._head)
+                    self._waiting[:0] = taken
+                    taken, ready, sent = sent[0].appends, None, None
+                following = (ready, asyncio.create_task(self._send(ready), name="send")) if ready else None
+                await asyncio.sleep(0)  # it is on its way
+                if sent:
+                    self._settle(sent[0])
+                if taken and not ready:
+                    await self._commit(taken)
+                sent = following
                 # Whoever was just answered may append again: let them into the next batch.
                 await asyncio.sleep(0)
         finally:
             self._task = None
 
-    async def _commit(self, batch: list[Append]) -> None:
+    def _take(self) -> list[Append]:
+        count = min(BATCH, max(ALONE, len(self._waiting) // 2))
+        taken = self._waiting[:count]
+        del self._waiting[:count]
+        return taken
+
+    def _is_simple(self, taken: list[Append]) -> bool:
+        """Whether a batch can be decided on by what is in memory, and sent, as far as is known."""
+        is_here = self._connection is not None and self.frozen is None and self._feed.head <= self._preparer.head
+        return bool(taken) and is_here and not any(map(self._preparer.is_old, taken))
+
+    async def _send(self, batch: Batch) -> bool:
+        """Insert a batch that rests on all that was sent before; say whether it is in the log, as far as is known."""
+        if self._connection is None or not batch.records:
+            return not batch.records
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN):
+                return await _insert(self._connection, batch) == batch.after
+        except Exception:  # whatever it is, it is looked into on the careful way
+            await self._disconnect()
+            return False
+
+    async def _commit(self, appends: list[Append]) -> None:
+        """Append on the careful way: under the lock, and whatever goes wrong, until each has its answer."""
         give_up = time.monotonic() + PATIENCE
-        while batch := [append for append in batch if not append.done.done()]:
+        while appends := [append for append in appends if not append.done.done()]:
             if self.frozen is not None:
-                _fail_all(batch, LogUnavailable(self.frozen))
+                _fail_all(appends, LogUnavailable(self.frozen))
                 return
             try:
                 async with asyncio.timeout(ANSWER_WITHIN):
-                    await self._try_to_commit(batch)
+                    self._settle(await self._insert_under_the_lock(appends))
             except (psycopg.OperationalError, TimeoutError) as error:
                 await self._disconnect()
                 if time.monotonic() > give_up:
-                    _fail_all(batch, LogUnavailable(str(error).strip()))
+                    _fail_all(appends, LogUnavailable(str(error).strip()))
                 await asyncio.sleep(0.05)
             except READ_ONLY as error:
                 await self._disconnect()
-                _fail_all(batch, LogUnavailable(str(error).strip()))
+                _fail_all(appends, LogUnavailable(str(error).strip()))
             except Exception as error:
                 await self._disconnect()
-                await self._find_the_bad_one(batch, error)
+                await self._find_the_bad_one(appends, error)
 
-    async def _find_the_bad_one(self, batch: list[Append], error: Exception) -> None:
+    async def _find_the_bad_one(self, appends: list[Append], error: Exception) -> None:
         """The database refuses something in the batch: try one by one, so that it is refused alone."""
-        if len(batch) == 1:
-            batch[0].fail(error)
-        for append in batch:
+        if len(appends) == 1:
+            appends[0].fail(error)
+        for append in appends:
             await self._commit([append])
 
-    async def _try_to_commit(self, batch: list[Append]) -> None:
+    async def _insert_under_the_lock(self, appends: list[Append]) -> Batch:
+        """Read what others have appended, decide, and insert: under the lock nobody else can append."""
         if self._connection is None:
             self._connection = await self._connect()
-            await self._read_on(self._connection, batch)
         connection = self._connection
-        for append in batch:
-            await self._check_old(connection, append)
-        if (decided := await self._insert_all(connection, batch)) is None:
-            # Somebody else has appended. Under the lock nobody can, so that two who never pause both get on.
-            async with connection.transaction():
-                await connection.execute("SELECT pg_advisory_xact_lock(7305796)")
-                await self._read_on(connection, batch)
-                decided = await self._insert_all(connection, batch)
-        self._settle(decided or [])
-
-    async def _insert_all(self, connection: AsyncConnection, batch: list[Append]) -> list[Decided] | None:
-        """Decide on each, and insert what is accepted; none if the log does not end where we believe."""
-        decided = [(append, self._decide(append)) for append in batch if not append.done.done()]
-        inserted = [record for _, records in decided for record in records]
-        self._parcel = [one for append, records in decided for one in self._disclosed(append, records)]
-        if inserted and await self._insert_sealed(connection, inserted) != self._head:
-            return None
-        return decided
-
-    async def _insert_sealed(self, connection: AsyncConnection, records: list[Record]) -> int:
-        """Insert with what is disclosed to the vault; sealed anew, as long as another process changes a key of it."""
-        for _ in range(ATTEMPTS):
-            head = await _insert(connection, self._head, records, self._keyring.parcel(self._parcel))
-            if head != KEY_GONE:
-                return head
-            await self._keyring.reload(connection, (one.subject for _, one in self._parcel))
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock(7305796)")
+            await self._read_on(connection, appends)
+            for append in appends:
+                await self._check_old(connection, append)
+            batch = self._preparer.prepare(appends)
+            for _ in range(ATTEMPTS):
+                if not batch.records or await _insert(connection, batch) != KEY_GONE:
+                    return batch
+                # Another process changed a key that something in it was sealed with.
+                await self._keyring.reload(connection, batch.subjects)
+                batch = self._preparer.sealed_anew(batch)
         raise LogUnavailable("The keys of the vault change too fast.")
 
-    def _disclosed(self, append: Append, records: list[Record]) -> Iterator[tuple[int, Disclosure]]:
-        for draft, record in zip(append.drafts, records, strict=False):  # none of them, if it is refused
-            if draft.disclosures or draft.address:
-                for one in self._keyring.disclosures_of(draft, record.entry.at.date()):
-                    yield record.position, one
-
-    def _settle(self, decided: list[Decided]) -> None:
+    def _settle(self, batch: Batch) -> None:
         """Take in what is committed, and tell those who wait. Refusals only now: what they rest on is in the log."""
-        self._head = self._recent.head
-        self._recent.trim()
-        if self._parcel:
-            self._keyring.keep(self._parcel)
-        appended = [record for _, records in decided for record in records]
-        self._feed.offer(appended)
-        if appended:
+        self._head = batch.head
+        self._preparer.keep(batch)
+        self._feed.offer(batch.records)
+        if batch.records:
             self.grown.set()
-        for append, records in decided:
+        for append, records in batch.decided:
             if records:
                 append.succeed(records[-1].position)
             else:
                 append.fail(ConditionViolated())
 
-    def _decide(self, append: Append) -> list[Record]:
-        """Give what this append adds to the batch: nothing, if its condition does not hold."""
-        if append.condition is not None and self._recent.violates(append.condition):
-            return []
-        try:
-            return self._stamp(append.drafts)
-        except ValueError as error:
-            append.fail(error)
-            return []
-
-    def _stamp(self, drafts: Sequence[Draft]) -> list[Record]:
-        at = max(self._newest, datetime.now(UTC))
-        entries = [
-            draft.entry(at, self._keyring.source_of(draft, at.date()) if draft.address else None) for draft in drafts
-        ]
-        lines = [encode(entry) for entry in entries]
-        self._newest = at
-        start = self._recent.head + 1
-        for entry in entries:
-            self._recent.add(entry.type, entry.tags)
-        return [Record(start + n, line, entry) for n, (line, entry) in enumerate(zip(lines, entries, strict=True))]
-
     async def _check_old(self, connection: AsyncConnection, append: Append) -> None:
         """Ask the database about the part of a condition that lies before what is kept in memory; it cannot change."""
-        condition, floor = append.condition, self._recent.floor
-        if condition is None or append.done.done():
-            return
-        after = max(condition.after, append.checked_to)
-        if after >= floor:
+        condition, floor = append.condition, self._preparer.floor
+        if condition is None or append.done.done() or not self._preparer.is_old(append):
             return
         where, values = matching(condition.selections)
         query = SQL("SELECT EXISTS (SELECT FROM audit.entries WHERE position > %s AND position <= %s AND {})").format(
             where
         )
-        cursor = await connection.execute(query, (after, floor, *values))
+        cursor = await connection.execute(query, (max(condition.after, append.checked_to), floor, *values))
         append.checked_to = floor
         if one(await cursor.fetchone()):
             append.fail(ConditionViolated())
 
-    async def _read_on(self, connection: AsyncConnection, batch: list[Append]) -> None:
+    async def _read_on(self, connection: AsyncConnection, appends: list[Append]) -> None:
         """Take in what was appended since: by others, or by ourselves in a commit whose answer was lost."""
-        self._recent.forget_after(self._head)
-        owners = {append.drafts[-1].id: append for append in batch}
+        self._preparer.forget_after(self._head)
+        owners = {append.drafts[-1].id: append for append in appends}
         while records := await read_page(connection, self._head, READ_ON):
             for record in records:
-                self._recent.add(record.entry.type, record.entry.tags)
+                self._preparer.take_in(record.entry)
                 if owner := owners.get(record.entry.id):
                     owner.succeed(record.position)
             self._head = records[-1].position
-            self._newest = max(self._newest, records[-1].entry.at)
             self._feed.offer(records)
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
-        self._recent.forget_after(self._head)
         if connection is not None:
             with contextlib.suppress(psycopg.Error):
                 await connection.close()
 
 
-async def _insert(connection: AsyncConnection, believed: int, records: list[Record], parcel: str | None) -> int:
+async def _insert(connection: AsyncConnection, batch: Batch) -> int:
+    """Give where the log ended: `batch.after`, if the batch follows on it now; or `KEY_GONE`."""
     cursor = await connection.execute(
-        "SELECT audit.append(%s, %s, %s, %s::json)",
-        (
-            believed,
-            b"\n".join(record.octets for record in records).decode(),
-            b"".join(leaf_hash(record.octets) for record in records),
-            parcel,
-        ),
+        "SELECT audit.append(%s, %s, %s, %s::json)", (batch.after, batch.lines, batch.hashes, batch.parcel)
     )
     return one(await cursor.fetchone())
 
 
-def _fail_all(batch: list[Append], error: Exception) -> None:
-    for append in batch:
+def _fail_all(appends: list[Append], error: Exception) -> None:
+    for append in appends:
         append.fail(error)

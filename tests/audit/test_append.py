@@ -17,9 +17,10 @@ from msgspec.structs import replace
 from psycopg import AsyncConnection
 
 from app.audit import recent, writer
-from app.audit.entry import MAX_ENTRY, Actor, Draft, Record
+from app.audit.batch import Batch, ConditionViolated
+from app.audit.entry import MAX_ENTRY, Actor, Draft
 from app.audit.log import Log
-from app.audit.writer import ConditionViolated, LogUnavailable
+from app.audit.writer import LogUnavailable
 from app.domain.model import Selection
 from tests.audit.drafts import draft, stored_ids, unless
 from tests.audit.workload import Run, Step, steps
@@ -242,7 +243,7 @@ async def test_what_is_stored_is_what_was_hashed_and_the_columns_agree_with_it(d
         assert msgspec.json.encode(msgspec.json.decode(octets), order="sorted") == octets
 
 
-Insert = Callable[[AsyncConnection, int, list[Record], str | None], Awaitable[int]]
+Insert = Callable[[AsyncConnection, Batch], Awaitable[int]]
 
 
 @pytest.mark.parametrize("committed", [True, False])
@@ -252,15 +253,13 @@ async def test_a_commit_whose_answer_was_lost_is_looked_up(
     insert: Insert = writer._insert  # pyright: ignore[reportPrivateUsage]
     lost: list[int] = []
 
-    async def lose_every_other_answer(
-        connection: AsyncConnection, head: int, records: list[Record], parcel: str | None
-    ) -> int:
-        lost.append(head)
+    async def lose_every_other_answer(connection: AsyncConnection, batch: Batch) -> int:
+        lost.append(batch.after)
         if len(lost) % 2:
             if committed:
-                await insert(connection, head, records, parcel)
+                await insert(connection, batch)
             raise psycopg.OperationalError("the connection was lost")
-        return await insert(connection, head, records, parcel)
+        return await insert(connection, batch)
 
     monkeypatch.setattr(writer, "_insert", lose_every_other_answer)
     monkeypatch.setattr(writer, "BATCH", 3)

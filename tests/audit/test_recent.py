@@ -15,7 +15,7 @@ entries = st.lists(st.tuples(st.sampled_from(TYPES), subsets), max_size=6)
 moves = st.one_of(
     st.tuples(st.just("add"), entries),
     st.tuples(st.just("forget"), st.integers(0, 6)),
-    st.tuples(st.just("trim"), st.none()),
+    st.tuples(st.just("trim"), st.integers(0, 6)),
 )
 conditions = st.builds(Condition, st.lists(selections, min_size=1, max_size=3).map(tuple), st.integers(0, 60))
 
@@ -42,9 +42,13 @@ def test_it_answers_as_the_whole_log_would(start: int, moves: list[tuple[str, ob
                     back_to = max(kept.floor, len(log) - what)
                     kept.forget_after(back_to)
                     del log[back_to:]
+                case _, int():
+                    committed = max(kept.floor, len(log) - what)
+                    kept.trim(committed)
+                    assert len(log) - kept.floor <= 8 + what
+                    assert kept.floor <= committed, "what is not committed may have to be taken back"
                 case _:
-                    kept.trim()
-                    assert len(log) - kept.floor <= 8
+                    raise AssertionError
             assert kept.head == len(log)
             assert [kept.violates(one) for one in asked] == [violates(log, kept.floor, one) for one in asked]
 
@@ -64,7 +68,7 @@ def test_it_keeps_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = Recent(5)
     for _ in range(100):
         kept.add("A", ())
-        kept.trim()
+        kept.trim(kept.head)
     assert kept.head == 105
     assert kept.head - kept.floor <= 20
     assert kept.violates(Condition((Selection(("A",)),), 104))

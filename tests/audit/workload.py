@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
 
+from app.audit.batch import ConditionViolated
 from app.audit.entry import Record
 from app.audit.log import Log
 from app.audit.recent import Condition
-from app.audit.writer import ConditionViolated
 from app.domain.model import Selection
 from tests.audit.drafts import draft
 
