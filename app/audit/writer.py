@@ -26,7 +26,8 @@ from app.audit.sealing.keyring import Keyring
 
 BATCH = 512
 ALONE = 16
-"""Appends: so few are sent together. Of more that wait, half are sent, and half made ready meanwhile."""
+"""Appends: fewer are not made ready while others are under way, but wait for those who were answered to join them. Of
+more, half are sent and half made ready meanwhile."""
 READ_ON = 1_000
 KEY_GONE = -1
 """What the database answers to a batch that was sealed with a key which is not there any more."""
@@ -86,7 +87,7 @@ class Writer:
         sent: tuple[Batch, asyncio.Task[bool]] | None = None
         try:
             while sent or self._waiting:
-                taken = self._take()
+                taken = self._take() if not sent or len(self._waiting) >= ALONE else []
                 ready = self._preparer.prepare(taken) if self._is_simple(taken) else None
                 if sent and not await sent[1]:
                     self._preparer.forget_after(self._head)
