@@ -26,6 +26,8 @@ from tests.audit.drafts import draft, stored_ids, unless
 from tests.audit.workload import Run, Step, steps
 from tests.database import SEALER, Databases
 
+Insert = Callable[[AsyncConnection, Batch], Awaitable[int]]
+
 unhurried = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -79,6 +81,41 @@ async def test_nothing_is_refused_because_of_what_was_not_appended_after_all(dsn
         )
         assert [type(outcome) for outcome in outcomes] == [ConditionViolated, int]
         assert [record.entry.type for record in (await log.read()).records] == ["start", "theirs", "second"]
+
+
+async def test_what_was_made_ready_on_top_of_a_batch_that_failed_is_decided_on_anew(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each goes alone, and the second is made ready while the first is under way, which the database then refuses."""
+    monkeypatch.setattr(writer, "ALONE", 1)
+    monkeypatch.setattr(writer, "BATCH", 1)
+    known = draft("start")
+    await log.append([known])
+    outcomes = await asyncio.gather(
+        log.append([replace(draft("first"), id=known.id)]),
+        log.append([draft("second")], unless("first")),
+        log.append([draft("third")], unless("second", after=1)),
+        return_exceptions=True,
+    )
+    assert [type(outcome) for outcome in outcomes] == [psycopg.errors.UniqueViolation, int, ConditionViolated]
+    assert [record.entry.type for record in (await log.read()).records] == ["start", "second"]
+
+
+async def test_the_next_batch_is_made_ready_while_one_is_under_way(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    insert: Insert = writer._insert  # pyright: ignore[reportPrivateUsage]
+    preparer = log._writer._preparer  # pyright: ignore[reportPrivateUsage]
+    ready: list[int] = []
+
+    async def look(connection: AsyncConnection, batch: Batch) -> int:
+        head = await insert(connection, batch)
+        ready.append(preparer.head - batch.head)
+        return head
+
+    await log.append([draft()])
+    monkeypatch.setattr(writer, "_insert", look)
+    await asyncio.gather(*(log.append([draft()]) for _ in range(2 * writer.ALONE)))
+    assert ready == [writer.ALONE, 0]
+    assert [record.position for record in (await log.read()).records] == list(range(1, 2 * writer.ALONE + 2))
 
 
 async def test_what_an_append_adds_does_not_violate_its_own_condition(log: Log) -> None:
@@ -241,9 +278,6 @@ async def test_what_is_stored_is_what_was_hashed_and_the_columns_agree_with_it(d
         assert row[2:] == (entry.id, entry.type, list(entry.tags), entry.actor.id, entry.outcome, entry.at)
         assert (entry.id, entry.tags, entry.type, bytes(entry.data)) == (one.id, one.tags, one.type, bytes(one.data))
         assert msgspec.json.encode(msgspec.json.decode(octets), order="sorted") == octets
-
-
-Insert = Callable[[AsyncConnection, Batch], Awaitable[int]]
 
 
 @pytest.mark.parametrize("committed", [True, False])
