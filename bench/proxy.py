@@ -30,8 +30,8 @@ from app.identifiers import new_id
 from app.keys import Keys
 from app.main import Platform
 from app.runtime.asking import PROBLEMS, asking
-from app.runtime.door import COOKIE
 from app.runtime.engine import Instance
+from app.runtime.forwarded import COOKIE
 from app.runtime.processes import Processes
 from app.runtime.routes import Proxy
 from app.settings import Settings
