@@ -61,3 +61,8 @@ class Keys:
         if not hmac.compare_digest(mark.encode(), self.derive(purpose, text).hex().encode()):
             return None
         return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def digest_of(secret: str) -> bytes:
+    """Give what the vault keeps of a secret of 256 random bits: nothing can be guessed from its SHA-256."""
+    return hashlib.sha256(secret.encode()).digest()

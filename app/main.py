@@ -52,7 +52,7 @@ from app.dispatch import Context, Dispatch
 from app.domain.names import Personal
 from app.domain.users import Account, AlreadySetUp, CreateFirstAdministrator
 from app.identifiers import base32, new_id
-from app.identity import Identity
+from app.identity.identity import Identity
 from app.keys import Keys
 from app.projections.approvals import PendingApprovals
 from app.projections.groups import Groups

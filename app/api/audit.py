@@ -19,7 +19,8 @@ from app.domain.audits import AuditQueried, Question
 from app.domain.errors import NotFound
 from app.domain.names import Personal
 from app.domain.tokens import Scope
-from app.identity import Identity, Principal
+from app.identity.identity import Identity
+from app.identity.principal import Principal
 from app.projections.timeline import QueryError, Timeline, TimelineEntry, shown
 
 HEARTBEAT = 10.0

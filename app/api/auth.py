@@ -24,7 +24,8 @@ from app.domain.projects import ProjectName
 from app.domain.tokens import Scope as TokenScope
 from app.domain.tokens import TokenId, TokenUsed
 from app.identifiers import uuid7
-from app.identity import Identity, Principal
+from app.identity.identity import Identity
+from app.identity.principal import Principal
 
 COOKIE = "__Host-sophon"
 SAFE = ("GET", "HEAD", "OPTIONS")

@@ -18,7 +18,8 @@ from app.api.session import LogIn, open_session, session_cookie
 from app.dispatch import Context, Dispatch
 from app.domain.errors import Refusal
 from app.html import form_of, is_local_path, page, policy
-from app.identity import Identity, Principal
+from app.identity.identity import Identity
+from app.identity.principal import Principal
 from app.settings import Settings
 
 Next = Annotated[str, QueryParameter(max_length=2_000, required=False)]
@@ -85,7 +86,7 @@ async def open_notebook(
     origin = settings.notebook_address(notebook)
     form = (
         f'<form method="post" action="{origin}/.sophon/enter">'
-        f'<input type="hidden" name="ticket" value="{identity.make_ticket(principal, notebook)}">'
+        f'<input type="hidden" name="ticket" value="{identity.passes.ticket(principal, notebook)}">'
         f'<input type="hidden" name="next" value="{escape(there)}">'
         f"<button>Open {escape(notebook)}</button></form><script>{_GO_ON}</script>"
     )

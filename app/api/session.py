@@ -14,7 +14,8 @@ from app.api.problems import NOTHING, problems
 from app.dispatch import Actor, Context, Dispatch
 from app.domain.names import UserId
 from app.domain.users import LoggedIn, LoggedOut, LoginRefused
-from app.identity import SESSION, BadCredentials, Identity, Principal
+from app.identity.identity import BadCredentials, Identity
+from app.identity.principal import SESSION, Principal
 
 
 class LogIn(Struct, frozen=True, forbid_unknown_fields=True):

@@ -11,7 +11,7 @@ from app.dispatch import Context, using
 from app.domain.audits import NotebooksListed, NotebookViewed, ProjectsListed, ProjectViewed
 from app.domain.command import Caller, Power
 from app.domain.event import Access
-from app.identity import Principal
+from app.identity.principal import Principal
 from app.projections.notebooks import NotebookPage
 from app.projections.projects import ProjectPage
 from app.projections.visits import Privacy, Private

@@ -17,7 +17,7 @@ from app.api.problems import PENDING, POSITION, problems
 from app.domain.names import Title
 from app.domain.tokens import IssueToken, RevokeToken, Scope, TokenId
 from app.identifiers import new_id
-from app.identity import Identity
+from app.identity.identity import Identity
 from app.projections.tokens import TokenPage, Tokens
 
 Scopes = Annotated[Sequence[Scope], Meta(min_length=1, max_length=5)]

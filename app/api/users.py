@@ -21,7 +21,7 @@ from app.domain.names import Personal, UserId
 from app.domain.tokens import Scope
 from app.domain.users import ChangeRoles, CreateUser, NoSuchUser, Username
 from app.identifiers import new_id
-from app.identity import Identity
+from app.identity.identity import Identity
 from app.projections.users import UserPage, Users
 
 

@@ -3,7 +3,7 @@
 import os
 
 from app.cli.work import CannotDo
-from app.identity import Principal
+from app.identity.principal import Principal
 from app.main import Platform
 
 TOKEN = "SOPHON_TOKEN"  # noqa: S105

@@ -21,7 +21,7 @@ from app.dispatch import Context, LogCannotBeWritten
 from app.domain.approvals import ApprovalRequested
 from app.domain.errors import Refusal
 from app.domain.pruning import LogPruned, PruneLog
-from app.identity import Principal
+from app.identity.principal import Principal
 from app.main import Platform
 from app.projections.times import moment_of
 from app.settings import Settings

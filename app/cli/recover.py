@@ -26,7 +26,7 @@ from app.domain.event import Event
 from app.domain.exports import StateRecovered
 from app.domain.names import UserId
 from app.domain.users import Administrators
-from app.identity import Identity
+from app.identity.identity import Identity
 from app.settings import Settings
 from app.up import database, keys_of, only_one
 

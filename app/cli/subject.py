@@ -18,7 +18,7 @@ from app.domain.erasure import EraseSubject
 from app.domain.errors import Refusal
 from app.domain.names import Personal
 from app.domain.subjects import Subject, SubjectErased
-from app.identity import Principal
+from app.identity.principal import Principal
 from app.main import Platform
 from app.settings import Settings
 from app.up import database, keys_of

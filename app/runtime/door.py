@@ -22,7 +22,7 @@ from app.domain.notebooks import NotebookEntered, StartNotebook
 from app.domain.tokens import Scope, TokenUsed
 from app.html import is_local_path
 from app.identifiers import new_id
-from app.identity import Identity
+from app.identity.identity import Identity
 from app.keys import Keys
 from app.runtime.admissions import Admissions, Admitted, NotAMember, NotReady, Unknown
 from app.runtime.answers import START, Answer, Send, not_a_member, not_ready, tell, unknown
@@ -183,7 +183,7 @@ class Door:
             return None
         known = self._visitors.get((cookie, notebook))
         if known is None or known[0] < time.time():
-            found = self._identity.read_pass(cookie.decode("ascii", "replace"), notebook)
+            found = self._identity.passes.read(cookie.decode("ascii", "replace"), notebook)
             if found is None:
                 return None
             known = (found.expires, Visitor(found.caller, found.session, found.username, b"session"))
@@ -222,7 +222,7 @@ class Door:
         if headers.get(b"origin") != self._platform.encode():
             # Another page could bring its own user's ticket, and have its visitor work under that name.
             return Answer(403, "Not from there", "<p>The way into a notebook is from the platform.</p>")
-        ticket = await self._identity.spend_ticket(form.get("ticket", ""), notebook)
+        ticket = await self._identity.passes.spend(form.get("ticket", ""), notebook)
         if ticket is None or not await self._identity.is_open(ticket.session):
             again = f'<p><a href="{self._platform}/open/{escape(notebook)}">Open it again</a> from the platform.</p>'
             return Answer(403, "This way in was used, or is too old", again)
@@ -241,7 +241,7 @@ class Door:
         )
         context = context_of(ticket.user, headers)
         await self._dispatch.record(entered, using(context, "administrator" if administering else None))
-        cookie = f"{COOKIE}={self._identity.make_pass(ticket)}; Path=/; Secure; HttpOnly; SameSite=Lax"
+        cookie = f"{COOKIE}={self._identity.passes.signed(ticket)}; Path=/; Secure; HttpOnly; SameSite=Lax"
         there = form.get("next", "/")
         return Answer(
             303,

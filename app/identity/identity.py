@@ -1,21 +1,16 @@
 """Identity: who asks. Passwords, sessions, tokens and the tickets that lead from the platform to a notebook."""
 
 import asyncio
-import hashlib
 import secrets
 import time
 from collections import OrderedDict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import argon2
-import msgspec
-from msgspec import Struct
-from msgspec.structs import replace
 
-from app.audit.entry import Actor, Record
+from app.audit.entry import Record
 from app.audit.log import Log
 from app.audit.sealing.vault import Key, KeyKind, Vault
-from app.domain.command import Caller
 from app.domain.errors import Forbidden
 from app.domain.model import events
 from app.domain.names import UserId
@@ -23,62 +18,14 @@ from app.domain.subjects import SubjectErased
 from app.domain.tokens import Scope, TokenRevoked
 from app.domain.users import Account, LoggedOut, UserCreated, UsernameDigest, UserRolesChanged
 from app.identifiers import new_id
-from app.keys import Keys
-from app.throttle import Throttle
+from app.identity.passes import Passes
+from app.identity.principal import SESSION, Principal
+from app.identity.throttle import Throttle
+from app.keys import Keys, digest_of
 
-SESSION = timedelta(days=7)
-TICKET = timedelta(seconds=30)
 REMEMBERED = 10_000
 TRUST = 60.0
 """Seconds after which a remembered key is looked up again. What ends a key is in the log, and ends it at once."""
-
-
-class Principal(Struct, frozen=True):
-    """Somebody who proved who they are, and by what."""
-
-    user: UserId
-    username: str
-    administrator: bool
-    kind: KeyKind
-    key: str
-    scopes: frozenset[str]
-    auditor: bool = False
-
-    def has(self, scope: Scope) -> bool:
-        """Whether this key opens what needs a scope; who may administer with it may read the audit log too."""
-        return scope in self.scopes or (scope == Scope.AUDIT and Scope.ADMIN in self.scopes)
-
-    @property
-    def audits(self) -> bool:
-        """Whether they may read everything in the audit log, with this key."""
-        return (self.auditor or self.administrator) and self.has(Scope.AUDIT)
-
-    @property
-    def caller(self) -> Caller:
-        """On whose word commands are given."""
-        return Caller(self.user, administering=self.administrator and Scope.ADMIN in self.scopes)
-
-    @property
-    def actor(self) -> Actor:
-        """As whom they stand in the log."""
-        return Actor(kind="user", id=self.user, via="token" if self.kind == "token" else "session")
-
-
-class Pass(Struct, frozen=True):
-    """What a ticket or a pass says: who may ask one notebook, in which session, until when (Unix seconds)."""
-
-    nonce: str
-    notebook: str
-    session: str
-    user: UserId
-    username: str
-    administering: bool
-    expires: int
-
-    @property
-    def caller(self) -> Caller:
-        """On whose word a notebook is entered."""
-        return Caller(self.user, self.administering)
 
 
 class BadCredentials(Forbidden):
@@ -99,6 +46,7 @@ class Identity:
         self._log = log
         self._vault = vault
         self._keys = keys
+        self.passes = Passes(vault, keys)
         self._hasher = argon2.PasswordHasher()
         self._decoy = self._hasher.hash(secrets.token_hex())
         self._throttle = Throttle()
@@ -141,12 +89,12 @@ class Identity:
         """Keep a new key, and return its secret (256 random bits) and who it is for."""
         secret = secrets.token_urlsafe(32)
         key = Key(kind, id_, user, scopes, expires)
-        await self._vault.keep(_digest(secret), key)
+        await self._vault.keep(digest_of(secret), key)
         return secret, await self._principal(key)
 
     async def who(self, secret: str, kind: KeyKind) -> Principal | None:
         """Tell whose key this is, if it is one that is open."""
-        digest = _digest(secret)
+        digest = digest_of(secret)
         known = self._remembered.get(digest)
         if known and known[0] > time.monotonic() and known[1].kind == kind:
             return known[1]
@@ -166,31 +114,6 @@ class Identity:
             self._remembered.popitem(last=False)
         return principal
 
-    def make_ticket(self, principal: Principal, notebook: str) -> str:
-        """Make what leads one user, in this session, to one notebook, once, within half a minute. Keeps nothing."""
-        return self._sign("ticket", self._pass(principal, notebook, TICKET))
-
-    async def spend_ticket(self, ticket: str, notebook: str) -> Pass | None:
-        """Give what a ticket was made for, the first time; nothing if it is for another notebook, or too late."""
-        found = self.read_pass(ticket, notebook, "ticket")
-        if found is None:
-            return None
-        expires = datetime.fromtimestamp(found.expires, UTC)
-        spent = Key("ticket", found.nonce, found.user, (), expires)
-        return found if await self._vault.keep(_digest(ticket), spent) else None
-
-    def make_pass(self, ticket: Pass) -> str:
-        """Make what a ticket is changed into: it opens one notebook for as long as its session is open."""
-        until = int((datetime.now(UTC) + SESSION).timestamp())
-        return self._sign("pass", replace(ticket, expires=until))
-
-    def read_pass(self, signed: str, notebook: str, purpose: str = "pass") -> Pass | None:
-        """Read a pass, or a ticket, for one notebook; none if it is not ours, or has expired."""
-        if len(signed) > 2_000 or (message := self._keys.verify(purpose, signed)) is None:
-            return None
-        found = msgspec.json.decode(message, type=Pass)
-        return found if found.notebook == notebook and found.expires > time.time() else None
-
     async def is_open(self, id_: str) -> bool:
         """Whether the session or token of this id still opens anything. Remembered like keys are."""
         if id_ in self._ended:
@@ -206,20 +129,6 @@ class Identity:
             self._live.clear()
         self._live[id_] = time.monotonic() + TRUST
         return True
-
-    def _pass(self, principal: Principal, notebook: str, life: timedelta) -> Pass:
-        return Pass(
-            nonce=secrets.token_hex(16),
-            notebook=notebook,
-            session=principal.key,
-            user=principal.user,
-            username=principal.username,
-            administering=principal.caller.administering,
-            expires=int((datetime.now(UTC) + life).timestamp()),
-        )
-
-    def _sign(self, purpose: str, what: Pass) -> str:
-        return self._keys.sign(purpose, msgspec.json.encode(what))
 
     async def end(self, id_: str) -> None:
         """End a session or token. Its entry in the log ends it for the other processes too."""
@@ -314,7 +223,3 @@ class Identity:
             key=key.id,
             scopes=frozenset(key.scopes),
         )
-
-
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()

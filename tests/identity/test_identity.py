@@ -7,17 +7,17 @@ from datetime import UTC, datetime, timedelta
 import argon2
 import pytest
 
-from app import identity as identity_module
-from app import throttle as throttle_module
 from app.audit.entry import Context
 from app.audit.log import Log
 from app.audit.sealing.vault import Vault
 from app.domain.names import Personal
 from app.domain.tokens import Scope, TokenIssued, TokenRevoked
 from app.domain.users import LoggedOut, UserCreated
-from app.identity import BadCredentials, Identity
+from app.identity import identity as identity_module
+from app.identity import throttle as throttle_module
+from app.identity.identity import BadCredentials, Identity
+from app.identity.throttle import Throttle, TooManyAttempts
 from app.keys import Keys
-from app.throttle import Throttle, TooManyAttempts
 from tests.database import SEALER, end
 from tests.domain.cast import ADA, BOB, GRACE, PLOTS, an_id
 
@@ -262,59 +262,59 @@ async def test_a_session_that_the_log_says_was_ended_stays_ended_when_the_proces
 
 async def test_a_ticket_leads_to_its_notebook_once(identity: Identity) -> None:
     _, ada = await identity.log_in("ada", PASSWORD, HOME)
-    ticket = identity.make_ticket(ada, PLOTS)
-    found = await identity.spend_ticket(ticket, PLOTS)
+    ticket = identity.passes.ticket(ada, PLOTS)
+    found = await identity.passes.spend(ticket, PLOTS)
     assert found is not None
     assert (found.user, found.username, found.session, found.notebook) == (ADA, "ada", ada.key, PLOTS)
-    assert await identity.spend_ticket(ticket, PLOTS) is None
+    assert await identity.passes.spend(ticket, PLOTS) is None
 
 
 async def test_a_ticket_that_many_spend_at_once_is_spent_once(identity: Identity, dsn: str) -> None:
     _, ada = await identity.log_in("ada", PASSWORD, HOME)
-    ticket = identity.make_ticket(ada, PLOTS)
+    ticket = identity.passes.ticket(ada, PLOTS)
     async with Log.open(dsn, SEALER) as other_log:
         doors = [identity, quick(other_log)] * 10
-        found = await asyncio.gather(*(door.spend_ticket(ticket, PLOTS) for door in doors))
+        found = await asyncio.gather(*(door.passes.spend(ticket, PLOTS) for door in doors))
     assert sum(one is not None for one in found) == 1
 
 
 async def test_a_ticket_to_one_notebook_opens_no_other_and_is_not_spent_by_trying(identity: Identity) -> None:
     _, ada = await identity.log_in("ada", PASSWORD, HOME)
-    ticket = identity.make_ticket(ada, PLOTS)
-    assert await identity.spend_ticket(ticket, "other") is None
-    assert await identity.spend_ticket(ticket, PLOTS) is not None
+    ticket = identity.passes.ticket(ada, PLOTS)
+    assert await identity.passes.spend(ticket, "other") is None
+    assert await identity.passes.spend(ticket, PLOTS) is not None
 
 
 async def test_a_ticket_lasts_half_a_minute_and_a_pass_longer(
     identity: Identity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, ada = await identity.log_in("ada", PASSWORD, HOME)
-    ticket, late = identity.make_ticket(ada, PLOTS), identity.make_ticket(ada, PLOTS)
-    found = await identity.spend_ticket(ticket, PLOTS)
+    ticket, late = identity.passes.ticket(ada, PLOTS), identity.passes.ticket(ada, PLOTS)
+    found = await identity.passes.spend(ticket, PLOTS)
     assert found is not None
-    signed = identity.make_pass(found)
+    signed = identity.passes.signed(found)
     now = identity_module.time.time()
     monkeypatch.setattr(identity_module.time, "time", lambda: now + 31)
-    assert await identity.spend_ticket(late, PLOTS) is None
-    assert identity.read_pass(signed, PLOTS) is not None
+    assert await identity.passes.spend(late, PLOTS) is None
+    assert identity.passes.read(signed, PLOTS) is not None
     monkeypatch.setattr(identity_module.time, "time", lambda: now + identity_module.SESSION.total_seconds() + 1)
-    assert identity.read_pass(signed, PLOTS) is None
+    assert identity.passes.read(signed, PLOTS) is None
 
 
 async def test_a_ticket_is_no_pass_and_a_pass_no_ticket(identity: Identity) -> None:
     _, ada = await identity.log_in("ada", PASSWORD, HOME)
-    ticket = identity.make_ticket(ada, PLOTS)
-    assert identity.read_pass(ticket, PLOTS) is None
-    found = await identity.spend_ticket(ticket, PLOTS)
+    ticket = identity.passes.ticket(ada, PLOTS)
+    assert identity.passes.read(ticket, PLOTS) is None
+    found = await identity.passes.spend(ticket, PLOTS)
     assert found is not None
-    assert await identity.spend_ticket(identity.make_pass(found), PLOTS) is None
+    assert await identity.passes.spend(identity.passes.signed(found), PLOTS) is None
 
 
 async def test_a_ticket_that_was_tampered_with_opens_nothing(identity: Identity) -> None:
     _, ada = await identity.log_in("ada", PASSWORD, HOME)
-    ticket = identity.make_ticket(ada, PLOTS)
+    ticket = identity.passes.ticket(ada, PLOTS)
     text, _, mark = ticket.partition(".")
-    forged = Identity(identity._log, identity._vault, Keys(b"o" * 32)).make_ticket(ada, PLOTS)  # pyright: ignore[reportPrivateUsage]
+    forged = Identity(identity._log, identity._vault, Keys(b"o" * 32)).passes.ticket(ada, PLOTS)  # pyright: ignore[reportPrivateUsage]
     for wrong in (
         "",
         ".",
@@ -328,8 +328,8 @@ async def test_a_ticket_that_was_tampered_with_opens_nothing(identity: Identity)
         "é.é",
         "x" * 3_000,
     ):
-        assert await identity.spend_ticket(wrong, PLOTS) is None
-    assert await identity.spend_ticket(ticket, PLOTS) is not None
+        assert await identity.passes.spend(wrong, PLOTS) is None
+    assert await identity.passes.spend(ticket, PLOTS) is not None
 
 
 async def test_a_page_of_one_session_sends_no_change_in_another(identity: Identity) -> None:
@@ -340,8 +340,8 @@ async def test_a_page_of_one_session_sends_no_change_in_another(identity: Identi
 
 async def test_no_secret_stands_in_the_log_or_in_plain_in_the_vault(identity: Identity, log: Log) -> None:
     session, principal = await identity.log_in("grace", PASSWORD, HOME)
-    token, ticket = await issue(identity, Scope.READ), identity.make_ticket(principal, PLOTS)
-    await identity.spend_ticket(ticket, PLOTS)
+    token, ticket = await issue(identity, Scope.READ), identity.passes.ticket(principal, PLOTS)
+    await identity.passes.spend(ticket, PLOTS)
     with pytest.raises(BadCredentials):
         await identity.log_in("ada", "a password typed wrong", HOME)
     async with log.pool.connection() as connection:
