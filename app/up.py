@@ -18,6 +18,7 @@ import uvicorn
 from msgspec import Struct
 
 from app.audit.database.provision import application, prepare
+from app.audit.sealing.vault import Vault
 from app.identifiers import base32
 from app.keys import Keys
 from app.main import Platform, create_app
@@ -94,7 +95,9 @@ async def open_door(platform: Platform) -> Door:
     """Make the door, once it knows whom to let in."""
     settings = platform.settings
     admissions = Admissions(platform.log)
-    platform.start("door", Evictions(admissions, platform.keys).run)
+    evictions = Evictions(admissions, platform.keys, Vault(platform.log.pool))
+    platform.start("door", evictions.run)
+    platform.start("expiries", evictions.expire)
     await admissions.ready.wait()
     return Door(
         platform.identity,

@@ -121,13 +121,14 @@ class Identity:
         if self._live.get(id_, 0) > time.monotonic():
             return True
         before = self._roles_changed
-        if not await self._vault.is_live(id_) or id_ in self._ended:
+        left = await self._vault.seconds_left(id_)
+        if left is None or id_ in self._ended:
             return False
         if before != self._roles_changed:
             return True  # somebody may have been erased since: not to be remembered
         if len(self._live) > REMEMBERED:
             self._live.clear()
-        self._live[id_] = time.monotonic() + TRUST
+        self._live[id_] = time.monotonic() + min(TRUST, left)
         return True
 
     async def end(self, id_: str) -> None:

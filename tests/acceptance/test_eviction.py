@@ -5,7 +5,9 @@ from collections.abc import Awaitable, Callable
 
 import aiohttp
 import pytest
+from psycopg import AsyncConnection
 
+from app.postgres import embedded
 from tests.acceptance.conftest import Lab, Person, populate
 from tests.acceptance.kernel import start_kernel
 from tests.installation import Installation, Visitor
@@ -59,4 +61,26 @@ async def test_open_sockets_end_with_the_membership_or_the_session_and_a_colleag
         assert not await ended(adas, 0.5)
         path = f"/api/kernels/{kernel}/channels"
         assert await bob.knock(path, at=lab.notebook) in (401, 403)
+    await lab.ada.token.do("DELETE", f"/api/notebooks/{lab.notebook}")
+
+
+async def test_an_open_socket_ends_when_its_session_expires(shared: Installation) -> None:
+    lab = await populate(shared)
+    await lab.ada.token.start(lab.notebook)
+    kernel = await start_kernel(lab.ada.token, lab.notebook)
+    async with (
+        embedded(shared.data / "postgres") as dsn,
+        await AsyncConnection.connect(dsn, autocommit=True) as connection,
+    ):
+        soon = "UPDATE vault.keys SET expires = now() + interval '8 s' WHERE user_id = %s AND kind = 'session'"
+        assert (await connection.execute(soon, (lab.bob.id,))).rowcount == 1
+    bob = await lab.bob.session.enter(lab.notebook)
+    async with (
+        await channel(lab.ada.token, lab.notebook, kernel) as adas,
+        await channel(bob, lab.notebook, kernel) as bobs,
+    ):
+        assert not await ended(bobs, 4)
+        assert await ended(bobs, 4 + WITHIN)
+        assert not await ended(adas, 0.5)
+        assert await bob.knock(f"/api/kernels/{kernel}/channels", at=lab.notebook) in (401, 403)
     await lab.ada.token.do("DELETE", f"/api/notebooks/{lab.notebook}")

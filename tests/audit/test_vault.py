@@ -24,13 +24,15 @@ async def test_a_key_that_is_kept_is_found(vault: Vault) -> None:
     kept = key()
     await vault.keep(SECRET, kept)
     assert await vault.find(SECRET, "session") == kept
-    assert await vault.is_live("ses_1")
+    left = await vault.seconds_left("ses_1")
+    assert left is not None
+    assert 0 < left <= 60
 
 
 async def test_a_key_that_was_not_kept_is_not_found(vault: Vault) -> None:
     await vault.keep(SECRET, key())
     assert await vault.find(OTHER, "session") is None
-    assert not await vault.is_live("ses_2")
+    assert await vault.seconds_left("ses_2") is None
 
 
 async def test_a_key_of_one_kind_is_none_of_another(vault: Vault) -> None:
@@ -43,11 +45,26 @@ async def test_a_key_of_one_kind_is_none_of_another(vault: Vault) -> None:
 async def test_a_key_that_has_expired_opens_nothing_and_is_let_go_of(vault: Vault, log: Log) -> None:
     await vault.keep(SECRET, key(seconds=-1))
     assert await vault.find(SECRET, "session") is None
-    assert not await vault.is_live("ses_1")
+    assert await vault.seconds_left("ses_1") is None
     await vault.keep(OTHER, key(id_="ses_2"))
     async with log.pool.connection() as connection:
         cursor = await connection.execute("SELECT id FROM vault.keys")
         assert await cursor.fetchall() == [("ses_2",)]
+
+
+async def test_it_names_the_sessions_and_tokens_that_expire_soon_and_no_ticket(vault: Vault) -> None:
+    kept = [
+        key(id_="ses_1", seconds=5),
+        key("token", "tok_1", 9),
+        key("ticket", "plots", 5),
+        key(id_="ses_2"),
+        key(id_="ses_3", seconds=-1),
+    ]
+    for number, one in enumerate(kept):
+        await vault.keep(bytes([number]) * 32, one)
+    soon = await vault.expiring(10)
+    assert sorted((id_, user) for id_, user, _ in soon) == [("ses_1", "usr_1"), ("tok_1", "usr_1")]
+    assert all(0 < seconds <= 10 for _, _, seconds in soon)
 
 
 async def test_a_key_is_kept_once(vault: Vault) -> None:

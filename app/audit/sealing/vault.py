@@ -78,11 +78,22 @@ class Vault:
             row = await cursor.fetchone()
         return Key(row[0], row[1], row[2], tuple(row[3]), row[4]) if row else None
 
-    async def is_live(self, id_: str) -> bool:
-        """Whether a session or token of this id is open."""
+    async def seconds_left(self, id_: str) -> float | None:
+        """Tell for how long a session or token of this id is still open; none if it is not."""
+        query = "SELECT extract(epoch FROM expires - now())::float8 FROM vault.keys WHERE id = %s AND expires > now()"
         async with self._pool.connection() as connection:
-            cursor = await connection.execute("SELECT FROM vault.keys WHERE id = %s AND expires > now()", (id_,))
-            return await cursor.fetchone() is not None
+            cursor = await connection.execute(query, (id_,))
+            row = await cursor.fetchone()
+        return row[0] if row else None
+
+    async def expiring(self, within: float) -> list[tuple[str, str, float]]:
+        """Name the sessions and tokens that expire within so many seconds: id, user, and after how many."""
+        query = (
+            "SELECT id, user_id, extract(epoch FROM expires - now())::float8 FROM vault.keys"
+            " WHERE kind <> 'ticket' AND expires > now() AND expires <= now() + make_interval(secs => %s)"
+        )
+        async with self._pool.connection() as connection:
+            return await (await connection.execute(query, (within,))).fetchall()
 
     async def drop(self, id_: str) -> None:
         """Delete the keys of a session or token: its secret opens nothing any more."""
