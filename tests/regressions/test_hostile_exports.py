@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.audit.evidence.exported import segment_name, sums
-from app.audit.evidence.exporting import put_file
+from app.audit.evidence.plain import put_file
 from app.audit.transparency.keys import SigningKey
 from tests.audit.signed import ORIGIN, moments, written
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 from psycopg import AsyncConnection
 
 from app.audit.evidence.findings import Finding, legible
@@ -20,7 +20,7 @@ KEYS = "string_agg(uuid_send(id) || timestamptz_send(at), ''::bytea ORDER BY pos
 
 WORDS = ",\n       ".join(
     rf"string_agg(coalesce({column}, E'\x01'), E'\n' ORDER BY position)"
-    for column in ("type", "outcome", "actor", "tags::text")
+    for column in ("type", "outcome", "actor", "array_to_json(tags)::text")
 )
 """SQL: a line for each entry, column by column. A line end that somebody puts into one makes it a line too many."""
 
@@ -34,20 +34,24 @@ WHERE position > %s AND position <= %s ORDER BY position
 """
 
 
-class ActorId(Struct, frozen=True):
+_EXACT = 10**6 << 32
+"""Up to so many microseconds from 1970, in the year 2106, a double tells seconds apart to the microsecond."""
+
+
+class ActorId(Struct, frozen=True, gc=False):
     """Of an actor, who it is."""
 
     id: str | None = None
 
 
-class Words(Struct, frozen=True):
+class Words(Struct, frozen=True, gc=False):
     """Of an entry, all that it is searched by."""
 
     actor: ActorId
     at: datetime
     id: str
     outcome: str
-    tags: list[str]
+    tags: Raw
     type: str
 
 
@@ -65,22 +69,29 @@ def words_of(text: bytes) -> list[Words] | None:
 
 def agree(entries: Sequence[Words], keys: bytes, words: Sequence[str]) -> bool:
     """Whether the columns are what the entries give. Where it says no, a spelling may be all that differs."""
-    if words != (
+    if len(keys) != 24 * len(entries) or words != (
         "\n".join([one.type for one in entries]),
         "\n".join([one.outcome for one in entries]),
-        "\n".join([one.actor.id or _NOBODY for one in entries]),
-        "\n".join([f"{{{','.join(one.tags)}}}" for one in entries]),
+        "\n".join([_NOBODY if one.actor.id is None else one.actor.id for one in entries]),
+        b"\n".join([one.tags for one in entries]).decode(),
     ):
         return False
     try:
-        ids = bytes.fromhex("".join([one.id for one in entries]).replace("-", ""))
+        ids = array("Q", bytes.fromhex("".join([one.id for one in entries]).replace("-", "")))
     except ValueError:
         return False
-    times = struct.pack(f">{len(entries)}q", *[round(one.at.timestamp() * 1e6) - _BEGIN for one in entries])
-    if len(ids) != 16 * len(entries) or len(keys) != 24 * len(entries):
+    found = array("Q", keys)
+    if (found[::3], found[1::3]) != (ids[::2], ids[1::2]):
         return False
-    found, id_ = array("Q", keys), array("Q", ids)
-    return (found[::3], found[1::3], found[2::3]) == (id_[::2], id_[1::2], array("Q", times))
+    return _times(found[2::3]) == [one.at for one in entries]
+
+
+def _times(since: "array[int]") -> list[datetime]:
+    """Read microseconds from 2000 as they were sent; none of them if some cannot be told apart."""
+    times = [one + _BEGIN for one in struct.unpack(f">{len(since)}q", since.tobytes())]
+    if not 0 <= min(times, default=0) <= max(times, default=0) < _EXACT:
+        return []
+    return msgspec.convert([one / 1e6 for one in times], list[datetime], strict=False)
 
 
 async def misplaced(connection: AsyncConnection, after: int, until: int) -> Finding | None:
@@ -106,10 +117,11 @@ async def misplaced(connection: AsyncConnection, after: int, until: int) -> Find
 def _expected(entry: bytes) -> list[Any]:
     try:
         one = _decode(entry)
+        tags = msgspec.json.decode(one.tags, type=list[str])
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return []
     at = struct.pack(">q", round(one.at.timestamp() * 1e6) - _BEGIN)
-    return [one.type, one.outcome, one.actor.id, one.tags, one.id, at]
+    return [one.type, one.outcome, one.actor.id, tags, one.id, at]
 
 
 def _told(value: Any) -> str:

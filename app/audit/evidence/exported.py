@@ -9,7 +9,8 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from app.audit.evidence.findings import Finding, Kind, Tampered, legible
+from app.audit.evidence.bundles import compare_leaves, read_bundle, read_tile
+from app.audit.evidence.findings import Finding, Tampered, legible
 from app.audit.evidence.leaves import PAGE, hashes_of
 from app.audit.evidence.plain import must_be_plain, open_plain, read_plain, text_of
 from app.audit.evidence.trust import Trust, Unverifiable, read_keys
@@ -24,10 +25,7 @@ from app.audit.transparency.tiles import (
     MAX_ENTRY,
     WIDTH,
     Tile,
-    entries_path,
     parse_path,
-    unpack_entries,
-    unpack_hashes,
 )
 
 Format = Literal["tiles", "jsonl", "cloudevents", "ocsf"]
@@ -37,9 +35,6 @@ CHECKPOINT, KEYS, MANIFEST, SUMS, INCOMPLETE = "checkpoint", "vkeys", "manifest.
 
 SUMMED = (CHECKPOINT, KEYS, MANIFEST, "README", "verify.sh")
 """Files whose checksums lie beside them, so that damage on their way is seen. They are not signed."""
-
-LONGEST_BUNDLE = WIDTH * (MAX_ENTRY + 2)
-"""Bytes of a bundle of the longest entries."""
 
 SEGMENT = 32 * PAGE
 """Entries in one file of lines."""
@@ -171,40 +166,8 @@ def _bundles(directory: Path, size: int) -> Iterator[tuple[int, list[bytes], lis
         width = min(WIDTH, size - after)
         entries = read_bundle(directory, index, width)
         hashes = hashes_of(entries)
-        compare_leaves(after, entries, hashes, _tile(directory, Tile(0, index, width)))
+        compare_leaves(after, entries, hashes, read_tile(directory, Tile(0, index, width)))
         yield after, entries, hashes
-
-
-def read_bundle(directory: Path, index: int, width: int) -> list[bytes]:
-    """Read one bundle of entries; raises `Tampered` if it does not hold so many."""
-    path = entries_path(index, width)
-    octets = _file(directory, path, index * WIDTH + 1, index * WIDTH + width)
-    try:
-        entries = unpack_entries(octets)
-    except Malformed as error:
-        raise _bad("edited", f"{path} is no bundle of entries: {error}", index, width) from error
-    if len(entries) != width:
-        raise _bad("edited", f"{path} has {len(entries)} entries instead of {width}.", index, width)
-    return entries
-
-
-def compare_leaves(after: int, entries: Sequence[bytes], hashes: Sequence[bytes], tile: bytes) -> None:
-    """Compare entries with the tile of their hashes; raises `Tampered` at the first that differs."""
-    if b"".join(hashes) == tile:
-        return
-    n = next((n for n, found in enumerate(hashes) if found != tile[32 * n : 32 * n + 32]), len(hashes) - 1)
-    raise Tampered(
-        Finding(
-            kind="edited",
-            says=f"Entry {after + n + 1} hashes to {hashes[n].hex()}; by the tile of hashes it has to be "
-            f"{tile[32 * n : 32 * n + 32].hex()}.",
-            first=after + n + 1,
-            last=after + n + 1,
-            expected=tile[32 * n : 32 * n + 32].hex(),
-            found=hashes[n].hex(),
-            entry=legible(entries[n]),
-        )
-    )
 
 
 def _lines(directory: Path, size: int) -> Iterator[tuple[int, list[bytes]]]:
@@ -241,14 +204,14 @@ def segment_name(first: int, format_: Format) -> str:
 
 def _compare_tiles(directory: Path, complete: Sequence[CompleteTile]) -> None:
     for tile in complete:
-        if tile.level and _tile(directory, Tile(tile.level, tile.index)) != tile.hashes:
+        if tile.level and read_tile(directory, Tile(tile.level, tile.index)) != tile.hashes:
             raise _odd_tile(Tile(tile.level, tile.index))
 
 
 def _compare_partial(directory: Path, walk: Walk) -> None:
     for tile in walk.tiling.partial():
         name = Tile(tile.level, tile.index, len(tile.hashes) // 32)
-        if tile.level and _tile(directory, name) != tile.hashes:
+        if tile.level and read_tile(directory, name) != tile.hashes:
             raise _odd_tile(name)
 
 
@@ -257,39 +220,6 @@ def _odd_tile(tile: Tile) -> Tampered:
     first = tile.index * span + 1
     says = f"{tile.path} is not what the entries under it give (from entry {first} on)."
     return Tampered(Finding(kind="tile", says=says, first=first, last=first + span - 1))
-
-
-def _tile(directory: Path, tile: Tile) -> bytes:
-    level = tile.level or 0
-    span = WIDTH**level
-    octets = _file(directory, tile.path, tile.index * WIDTH * span + 1, (tile.index * WIDTH + tile.width) * span)
-    try:
-        count = len(unpack_hashes(octets))
-    except Malformed:
-        count = -1
-    if count != tile.width:
-        raise _bad("tile", f"{tile.path} does not have {tile.width} hashes.", tile.index, tile.width, span)
-    return octets
-
-
-def _file(directory: Path, name: str, first: int, last: int) -> bytes:
-    try:
-        with open_plain(directory / name) as file:
-            octets = file.read(LONGEST_BUNDLE + 1)
-        if len(octets) <= LONGEST_BUNDLE:
-            return octets
-        says = f"{name} is too long to be what it should be: entries {first} to {last}."
-        raise Tampered(Finding(kind="edited", says=says, first=first, last=last))
-    except (FileNotFoundError, IsADirectoryError):
-        says = f"{name} is missing: entries {first} to {last}."
-        raise Tampered(Finding(kind="deleted", says=says, first=first, last=last)) from None
-    except OSError as error:
-        raise Unverifiable(f"{directory / name} cannot be read: {error.strerror}.") from error
-
-
-def _bad(kind: Kind, says: str, index: int, width: int, span: int = 1) -> Tampered:
-    first = index * WIDTH * span + 1
-    return Tampered(Finding(kind=kind, says=says, first=first, last=first - 1 + width * span))
 
 
 def _expect_no_more(directory: Path, size: int) -> None:

@@ -5,17 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from app.audit.evidence.exported import SEGMENT, Format, compare_leaves, read_bundle, segment_name
+from app.audit.evidence.bundles import compare_leaves, read_bundle, write, write_bundles
+from app.audit.evidence.exported import SEGMENT, Format, segment_name
 from app.audit.evidence.findings import Finding, Tampered
 from app.audit.evidence.formats import WRITTEN
 from app.audit.evidence.leaves import Tiling, hashes_of
-from app.audit.evidence.plain import must_be_plain, read_plain
+from app.audit.evidence.plain import must_be_plain, put_file, read_plain
 from app.audit.evidence.trust import Unverifiable
 from app.audit.evidence.walk import Head, Walk
 from app.audit.signing.edge import CompleteTile
 from app.audit.signing.store import sync_directory
 from app.audit.transparency.checkpoints import Checkpoint
-from app.audit.transparency.tiles import WIDTH, Tile, entries_path, pack_entries, tile_path
+from app.audit.transparency.tiles import WIDTH, Tile, tile_path
 
 
 class Writing(Protocol):
@@ -40,7 +41,6 @@ class Tiles:
     def __init__(self, directory: Path, size: int) -> None:
         self._directory = directory
         self._size = size
-        self._made: set[str] = set()
 
     def begin(self, old: Checkpoint | None) -> Walk:
         """Go on from the old tree, if the right edge of it that lies here has the root that was signed."""
@@ -54,16 +54,14 @@ class Tiles:
         return walk
 
     def take(self, after: int, entries: list[bytes], complete: Sequence[CompleteTile]) -> None:
-        """Write bundles of 256 entries, the last of them perhaps of fewer."""
-        for start in range(0, len(entries), WIDTH):
-            some = entries[start : start + WIDTH]
-            self._write(entries_path((after + start) // WIDTH, len(some)), pack_entries(some))
+        """Write bundles of 256 entries, the last of them perhaps of fewer; and the tiles that they complete."""
+        write_bundles(self._directory, after, entries)
         self._keep(complete)
 
     def end(self, walk: Walk) -> None:
         """Write the partial tiles. Those of the export before lie beside them until the new checkpoint is there."""
         for tile in walk.tiling.partial():
-            self._write(tile_path(tile.level, tile.index, len(tile.hashes) // 32), tile.hashes)
+            write(self._directory, tile_path(tile.level, tile.index, len(tile.hashes) // 32), tile.hashes)
 
     def _edge(self, old: Checkpoint) -> Tiling:
         levels: list[bytes] = []
@@ -96,20 +94,7 @@ class Tiles:
 
     def _keep(self, complete: Sequence[CompleteTile]) -> None:
         for tile in complete:
-            self._write(tile_path(tile.level, tile.index), tile.hashes)
-
-    def _write(self, name: str, octets: bytes) -> None:
-        path = f"{self._directory}/{name}"
-        parent = path.rpartition("/")[0]
-        if parent not in self._made:
-            os.makedirs(parent, exist_ok=True)
-            self._made = {parent, *list(self._made)[:16]}
-        try:
-            if os.stat(path).st_size == len(octets) and Path(path).read_bytes() == octets:
-                return
-        except FileNotFoundError:
-            pass
-        put_file(path, octets)
+            write(self._directory, tile_path(tile.level, tile.index), tile.hashes)
 
 
 class Lines:
@@ -156,18 +141,6 @@ class Lines:
             fresh = Path(self._file.name)
             fresh.replace(fresh.with_suffix(""))
             self._file = None
-
-
-def put_file(path: str, octets: bytes, mode: int = 0o644) -> None:
-    """Write a file with as few calls as there can be."""
-    # Neither through a link that somebody put there, nor into a pipe that nobody reads.
-    opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK, mode)
-    try:
-        rest = memoryview(octets)
-        while rest:
-            rest = rest[os.write(opened, rest) :]
-    finally:
-        os.close(opened)
 
 
 def replace_file(path: Path, octets: bytes, mode: int = 0o644) -> None:

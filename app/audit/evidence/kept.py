@@ -6,7 +6,8 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
-from app.audit.evidence.exported import Exported, read_bundle
+from app.audit.evidence.bundles import read_bundle
+from app.audit.evidence.exported import Exported
 from app.audit.pruned import Prunings, hash_of, is_tombstone
 from app.audit.transparency.tiles import WIDTH
 

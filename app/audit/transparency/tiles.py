@@ -87,12 +87,12 @@ def _row(level: int | None, count: int, before: int) -> Iterator[Tile]:
 
 def pack_entries(entries: Iterable[bytes]) -> bytes:
     """Write entries into a bundle, each behind its length. Raises ValueError for one of more than 65,535 bytes."""
-    parts: list[bytes] = []
-    for entry in entries:
-        if len(entry) > MAX_ENTRY:
-            raise ValueError(f"An entry has at most {MAX_ENTRY} bytes, not {len(entry)}.")
-        parts += (len(entry).to_bytes(2, "big"), entry)
-    return b"".join(parts)
+    whole = list(entries)
+    lengths = set(map(len, whole))
+    if max(lengths, default=0) > MAX_ENTRY:
+        raise ValueError(f"An entry has at most {MAX_ENTRY} bytes, not {max(lengths)}.")
+    written = {length: length.to_bytes(2, "big") for length in lengths}
+    return b"".join([part for entry in whole for part in (written[len(entry)], entry)])
 
 
 def unpack_entries(octets: bytes) -> list[bytes]:
