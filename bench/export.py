@@ -1,10 +1,11 @@
-"""`audit export` of a whole log as tiles beside `dd` of the same bytes, and its memory at two sizes."""
+"""`audit export` of a whole log as tiles beside `dd` of the same bytes, and its memory at two sizes.
+
+Both end with the bytes on the disk: dd by its conv=fsync, the export by a sync of the file system.
+"""
 
 import asyncio
-import resource
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,48 +13,34 @@ from pathlib import Path
 
 from app.audit.evidence.export import export_log
 from app.audit.evidence.verify import connected
-from bench.loop import event_loop
 from bench.measure import Comparison, Effort, Target, alternate
-from bench.server import server
-from bench.signed import log_of, trust_in
-from bench.verify import ENTRIES, peak
+from bench.signed import trust_in
+from bench.whole import logs, tell_peak
 
 
 def measure(effort: Effort) -> Iterator[Comparison]:
-    """Both end with the bytes on the disk."""
-    with server() as postgres, event_loop() as loop, tempfile.TemporaryDirectory(prefix="bench-") as made:
-        directory = Path(made)
-        size = round(ENTRIES * effort.share)
-        logs = {count: postgres.database() for count in (size // 10, size)}
-        for count, dsn in logs.items():
-            loop.run(log_of(dsn, directory / str(count), count))
-        loop.run(export(logs[size], directory / str(size), directory / "once"))
-        octets = directory / "octets"
+    """Compare times, and the memory."""
+    with logs(effort) as made:
+        once, octets = made.directory / "once", made.directory / "octets"
+        made.loop.run(export(made.dsn, made.keys, once))
         with octets.open("wb") as file:
-            for path in (directory / "once" / "tile").rglob("*"):
+            for path in (once / "tile").rglob("*"):
                 if path.is_file():
                     file.write(path.read_bytes())
         ours, theirs = alternate(
             effort.rounds,
-            lambda: loop.run(export(logs[size], directory / str(size), directory / "export")),
-            lambda: _dd(octets, directory / "copy"),
+            lambda: made.loop.run(export(made.dsn, made.keys, made.directory / "export")),
+            lambda: _dd(octets, made.directory / "copy"),
         )
         yield Comparison(
-            what=f"export of {size:,} entries as tiles",
+            what=f"export of {made.size:,} entries as tiles",
             unit="s",
             peer="dd of the same bytes, both on the disk",
             ours=ours,
             theirs=theirs,
             target=Target(5.0, at_most=True),
         )
-        yield Comparison(
-            what=f"memory of audit export at {size:,} entries",
-            unit="MiB",
-            peer="the same at a tenth of them",
-            ours=[peak(logs[size], directory / str(size), "bench.export")],
-            theirs=[peak(logs[size // 10], directory / str(size // 10), "bench.export")],
-            target=Target(1.1, at_most=True),
-        )
+        yield made.memory("audit export", "bench.export")
 
 
 async def export(dsn: str, keys: Path, to: Path) -> float:
@@ -72,7 +59,10 @@ def _dd(source: Path, to: Path) -> float:
     return time.perf_counter() - begin
 
 
-if __name__ == "__main__":
+async def _once(dsn: str, keys: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as made:
-        asyncio.run(export(sys.argv[1], Path(sys.argv[2]), Path(made) / "export"))
-    sys.stdout.write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+        await export(dsn, keys, Path(made) / "export")
+
+
+if __name__ == "__main__":
+    tell_peak(_once)

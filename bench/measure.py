@@ -15,6 +15,10 @@ class Effort(Struct, frozen=True):
     share: float = 1.0
 
 
+class Missing(Exception):
+    """A peer is not here; the message says which figure lacks it, and where it is to be had."""
+
+
 FULL = Effort()
 QUICK = Effort(rounds=3, seconds=0.7, share=0.2)
 

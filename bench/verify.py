@@ -1,56 +1,58 @@
-"""`audit verify` of a whole log beside `sha256sum` of the same bytes, and the memory that it takes at two sizes."""
+"""`audit verify` of a whole log beside `sha256sum` of the same bytes, and beside Go's packages over the same entries.
 
-import asyncio
-import resource
+Ours reads a database, and compares the columns by which it is searched too. Go's reads an export, and computes the root
+of its entries: it looks at nothing else, so that neither an entry is proven by itself nor a tile compared.
+"""
+
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from app.audit.evidence.export import export_log
 from app.audit.evidence.verify import connected, verify_log
-from bench.loop import event_loop
-from bench.measure import Comparison, Effort, Target, alternate
-from bench.server import server
-from bench.signed import log_of, trust_in
-
-ENTRIES = 1_000_000
+from bench.measure import Comparison, Effort, Missing, Target, alternate
+from bench.signed import trust_in
+from bench.whole import Logs, logs, tell_peak
+from tests.foreign.golang import NoGo, build
 
 
 def measure(effort: Effort) -> Iterator[Comparison]:
-    """Compare times; then the peak memory of a process that verifies all, with one that verifies a tenth."""
-    with server() as postgres, event_loop() as loop, tempfile.TemporaryDirectory(prefix="bench-") as made:
-        directory = Path(made)
-        size = round(ENTRIES * effort.share)
-        logs = {count: postgres.database() for count in (size // 10, size)}
-        for count, dsn in logs.items():
-            loop.run(log_of(dsn, directory / str(count), count))
-        octets = directory / "octets"
+    """Compare times with both, and the memory."""
+    with logs(effort) as made:
+        octets = made.directory / "octets"
         with octets.open("wb") as file:
-            loop.run(_dump(logs[size], file))
-        ours, theirs = alternate(
-            effort.rounds,
-            lambda: loop.run(_verify(logs[size], directory / str(size))),
-            lambda: _sha256sum(octets),
-        )
+            made.loop.run(_dump(made.dsn, file))
+        ours, theirs = alternate(effort.rounds, lambda: _ours(made), lambda: _seconds("sha256sum", octets))
         yield Comparison(
-            what=f"audit verify of {size:,} entries",
+            what=f"audit verify of {made.size:,} entries",
             unit="s",
             peer="sha256sum of the same bytes",
             ours=ours,
             theirs=theirs,
             target=Target(4.0, at_most=True),
         )
+        yield made.memory("audit verify", "bench.verify")
+        verifier, export = made.directory / "verifier", made.directory / "export"
+        try:
+            build(verifier)
+        except NoGo as error:
+            raise Missing(f"audit verify is not compared with Go's verifier. {error}") from error
+        made.loop.run(_export(made, export))
+        ours, theirs = alternate(effort.rounds, lambda: _ours(made), lambda: _seconds(verifier, "-head", export))
         yield Comparison(
-            what=f"memory of audit verify at {size:,} entries",
-            unit="MiB",
-            peer="the same at a tenth of them",
-            ours=[peak(logs[size], directory / str(size))],
-            theirs=[peak(logs[size // 10], directory / str(size // 10))],
-            target=Target(1.1, at_most=True),
+            what=f"audit verify of {made.size:,} entries",
+            unit="s",
+            peer="Go's sumdb/tlog: their root, and its note",
+            ours=ours,
+            theirs=theirs,
+            target=Target(1.2, at_most=True),
         )
+
+
+def _ours(made: Logs) -> float:
+    return made.loop.run(_verify(made.dsn, made.keys))
 
 
 async def _verify(dsn: str, keys: Path) -> float:
@@ -68,18 +70,16 @@ async def _dump(dsn: str, file: BinaryIO) -> None:
                 file.write(block)
 
 
-def _sha256sum(path: Path) -> float:
+async def _export(made: Logs, to: Path) -> None:
+    async with connected(made.dsn) as connection:
+        await export_log(connection, to, "tiles", trust_in(made.keys))
+
+
+def _seconds(*command: str | Path) -> float:
     begin = time.perf_counter()
-    subprocess.run(["sha256sum", str(path)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - begin
 
 
-def peak(dsn: str, keys: Path, module: str = "bench.verify") -> float:
-    """Do it in a process of its own; give the most memory that it had, in MiB."""
-    done = subprocess.run([sys.executable, "-m", module, dsn, str(keys)], check=True, capture_output=True, text=True)
-    return float(done.stdout)
-
-
 if __name__ == "__main__":
-    asyncio.run(_verify(sys.argv[1], Path(sys.argv[2])))
-    sys.stdout.write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+    tell_peak(_verify)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.foreign.exports import SHELL
+from tests.foreign.golang import NoGo, build
 
 HERE = Path(__file__).parent
-DEBIAN = Path("/usr/share/gocode/src/golang.org/x/mod/sumdb/tlog")
 
 Verify = Callable[..., "subprocess.CompletedProcess[str]"]
 """(arguments) -> what the verifier said."""
@@ -37,14 +37,11 @@ def runs(*command: str | Path) -> Verify:
 @pytest.fixture(scope="session")
 def go(tmp_path_factory: pytest.TempPathFactory) -> Verify:
     """Go's sumdb/note and sumdb/tlog."""
-    if shutil.which("go") is None or not DEBIAN.exists():
-        absent("go", "There is no Go with golang.org/x/mod: Debian has them as golang-go and golang-golang-x-mod-dev.")
     program = tmp_path_factory.mktemp("go") / "verify"
-    environment = {**os.environ, "GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOFLAGS": ""}
-    built = subprocess.run(
-        ["go", "build", "-o", program, "."], cwd=HERE / "go", env=environment, capture_output=True, text=True
-    )
-    assert built.returncode == 0, built.stderr
+    try:
+        build(program)
+    except NoGo as error:
+        absent("go", str(error))
     return runs(program)
 
 

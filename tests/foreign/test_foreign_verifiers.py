@@ -60,6 +60,18 @@ def test_every_flipped_bit_of_a_cosigned_export_is_rejected_by_go(go: Verify, tm
     assert "flips was rejected" in done.stdout
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_go_compares_the_root_alone(go: Verify, size: int, tmp_path: Path) -> None:
+    """As it does for a log that is too large to have each of its entries proven."""
+    log = write_export(tmp_path / "log", entries(size), [LOG])
+    done = go("--head", log)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"the root is that of {size} entries of {ORIGIN}" in done.stdout
+    if size:
+        (log / "checkpoint").write_bytes(checkpoint_of([b"another", *entries(size)[1:]], [LOG]))
+        assert go("--head", log).returncode == 1
+
+
 def test_go_says_what_it_does_not_check(go: Verify, tmp_path: Path) -> None:
     done = go("--all", write_export(tmp_path / "log", entries(6), [LOG, PQ]))
     assert "(not checked: ML-DSA-44)" in done.stdout

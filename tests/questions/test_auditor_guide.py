@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,8 @@ from app.audit.signing.tree import Tree
 from tests.audit.signed import ORIGIN, signed_log
 from tests.audit.test_export import export
 from tests.database import SEALER
-from tests.foreign.conftest import DEBIAN, absent
+from tests.foreign.conftest import absent
+from tests.foreign.golang import NoGo, must_be_here
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "auditor.md"
@@ -87,8 +87,10 @@ def test_what_the_guide_tells_of_an_export_is_so(desk: Path) -> None:
 
 
 def test_what_the_guide_tells_of_the_sumdb_packages_is_so(desk: Path) -> None:
-    if shutil.which("go") is None or not DEBIAN.exists():
-        absent("go", "There is no Go with golang.org/x/mod: Debian has them as golang-go and golang-golang-x-mod-dev.")
+    try:
+        must_be_here()
+    except NoGo as error:
+        absent("go", str(error))
     perform([*told("offline")[:1], *told("go")], desk)  # the first one writes the keys
 
 

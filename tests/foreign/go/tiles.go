@@ -18,12 +18,12 @@ const (
 type hashes []tlog.Hash
 
 func (h hashes) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
-	var read []tlog.Hash
-	for _, index := range indexes {
+	read := make([]tlog.Hash, len(indexes))
+	for n, index := range indexes {
 		if index >= int64(len(h)) {
 			return nil, fmt.Errorf("there is no hash %d", index)
 		}
-		read = append(read, h[index])
+		read[n] = h[index]
 	}
 	return read, nil
 }
