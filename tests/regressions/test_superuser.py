@@ -101,6 +101,21 @@ async def test_verify_finds_an_entry_that_is_searched_for_under_other_words_than
     assert await place.kind() == "columns"
 
 
+async def test_verify_calls_no_function_that_somebody_put_before_those_of_the_database(place: Place) -> None:
+    """What it is given would be what was signed, and what everybody else reads is not."""
+    place.run(
+        'UPDATE audit.entries SET bytes = replace(bytes::text, \'"kind":"user"\', \'"kind":"uses"\')::json'
+        " WHERE type = 'ProjectCreated'",
+        "CREATE SCHEMA before",
+        "CREATE FUNCTION before.convert_to(text, name) RETURNS bytea LANGUAGE sql IMMUTABLE AS"
+        ' $$ SELECT pg_catalog.convert_to(replace($1, \'"kind":"uses"\', \'"kind":"user"\'), $2) $$',
+        "GRANT USAGE ON SCHEMA before TO PUBLIC",
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = before, pg_catalog', current_database());"
+        " END $$",
+    )
+    assert await place.kind() == "edited"
+
+
 async def test_somebody_finds_an_entry_before_the_first_position(place: Place) -> None:
     place.run(
         "ALTER TABLE audit.entries DROP CONSTRAINT entries_position_check",

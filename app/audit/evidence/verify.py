@@ -40,6 +40,8 @@ async def connected(dsn: str) -> AsyncGenerator[AsyncConnection]:
         raise Unverifiable(f"The database does not answer: {str(error).strip()}") from error
     async with connection:
         try:
+            # No function that somebody made stands in for one of PostgreSQL's: what is ours is called by its full name.
+            await connection.execute("SET search_path = pg_catalog")
             yield connection
         except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
             raise Unverifiable(f"The database cannot be read: {str(error).strip()}") from error
