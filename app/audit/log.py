@@ -11,6 +11,7 @@ import structlog
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from app.audit.database.connecting import connect, pin
 from app.audit.database.provision import prepare
 from app.audit.entry import Draft, Record
 from app.audit.feed import Feed
@@ -93,6 +94,7 @@ class Log:
             min_size=1,
             max_size=connections,
             open=False,
+            configure=pin,
             check=check,
         )
         log = cls(dsn, pool, sealer)
@@ -192,7 +194,7 @@ class Log:
                 await asyncio.sleep(POLL / 4)
 
     async def _connect(self) -> AsyncConnection:
-        return await AsyncConnection.connect(self._dsn, autocommit=True, **CONNECTION)
+        return await connect(self._dsn, autocommit=True, **CONNECTION)
 
     async def _announce(self) -> None:
         """Tell other processes how far the log has grown. Where that fails, they see it when they next look."""

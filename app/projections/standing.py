@@ -8,6 +8,7 @@ from psycopg import AsyncConnection
 from psycopg.errors import InsufficientPrivilege, InvalidSchemaName, UndefinedTable
 from psycopg.sql import SQL, Identifier
 
+from app.audit.database.connecting import connect
 from app.audit.database.doctor import CannotLook, Finding, look_at
 from app.audit.entry import UnreadableEntry
 from app.audit.reading import one, read_page
@@ -37,7 +38,7 @@ OTHERS = (
 async def standing(dsn: str) -> list[Finding]:
     """Say whether the read models are there, can go on, and do. Raises `CannotLook`."""
     try:
-        async with await AsyncConnection.connect(dsn, autocommit=True) as connection:
+        async with await connect(dsn, autocommit=True) as connection:
             return [
                 await look_at(connection, *OTHERS, _others),
                 await look_at(connection, *STOPPED, _stopped),

@@ -14,6 +14,7 @@ from msgspec import Struct
 from psycopg import AsyncConnection
 
 from app.audit.database.catalogue import QUESTIONS, START_AGAIN, Question
+from app.audit.database.connecting import connect
 from app.audit.database.provision import DUTIES, release
 from app.audit.database.shape import altered_functions, altered_tables
 from app.audit.entry import Record, leaf_hash
@@ -58,7 +59,7 @@ async def examine(administrator: str, application: str, signed: int = 0) -> list
     remembers to have signed. Raises `CannotLook`.
     """
     try:
-        async with await AsyncConnection.connect(application, autocommit=True) as connection:
+        async with await connect(application, autocommit=True) as connection:
             cursor = await connection.execute("SELECT current_user")
             login = one(await cursor.fetchone())
         return await _examine(administrator, login, signed)
@@ -67,7 +68,7 @@ async def examine(administrator: str, application: str, signed: int = 0) -> list
 
 
 async def _examine(administrator: str, login: str, signed: int) -> list[Finding]:
-    async with await AsyncConnection.connect(administrator, autocommit=True) as connection:
+    async with await connect(administrator, autocommit=True) as connection:
         cursor = await connection.execute("SELECT to_regclass('audit.entries') IS NULL")
         if one(await cursor.fetchone()):
             return [Finding("SPH-DB-009", "the tables are as they were made", START_AGAIN, ("There is no log here.",))]

@@ -10,6 +10,7 @@ from psycopg import AsyncConnection, errors
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier, Literal
 
+from app.audit.database.connecting import connect
 from app.audit.reading import one
 from app.identifiers import base32
 from app.keys import Keys
@@ -39,7 +40,7 @@ def release() -> str:
 
 async def prepare(dsn: str) -> None:
     """Create what is missing, if this user may; else see that it is there. Raises `SchemaMissing`."""
-    async with await AsyncConnection.connect(dsn, autocommit=True) as connection:
+    async with await connect(dsn, autocommit=True) as connection:
         cursor = await connection.execute(
             "SELECT coalesce(pg_has_role(current_user, nspowner, 'USAGE'), true), obj_description(n.oid)"
             " FROM (SELECT) AS always LEFT JOIN pg_namespace AS n ON nspname = 'audit'"
@@ -58,7 +59,7 @@ async def create_schema(dsn: str) -> None:
     """Create what is missing of the log's tables and roles, and give back the rights as they should be."""
     for attempt in range(ATTEMPTS):
         try:
-            async with await AsyncConnection.connect(dsn) as connection:
+            async with await connect(dsn) as connection:
                 await connection.execute("SELECT pg_advisory_xact_lock(7305797)")
                 for part in PARTS:
                     if part.exists():
@@ -84,7 +85,7 @@ async def application(dsn: str, keys: Keys) -> str:
     itself keeps the log from being changed, and `sophon state doctor` says so.
     """
     name, password, own = _own(dsn, keys)
-    async with await AsyncConnection.connect(dsn, autocommit=True) as connection:
+    async with await connect(dsn, autocommit=True) as connection:
         cursor = await connection.execute("SELECT current_user")
         if one(await cursor.fetchone()) == name:
             return dsn
@@ -149,7 +150,7 @@ async def _admit(connection: AsyncConnection, name: str, password: str, own: str
 async def _lets_in(dsn: str) -> bool:
     """Whether a login gets in, and may append."""
     try:
-        async with await AsyncConnection.connect(dsn, connect_timeout=5) as connection:
+        async with await connect(dsn, connect_timeout=5) as connection:
             cursor = await connection.execute(
                 "SELECT bool_and(has_schema_privilege(pronamespace, 'USAGE')"
                 " AND has_function_privilege(oid, 'EXECUTE')) FROM pg_proc"

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from psycopg import AsyncConnection
 
 from app.audit.database.catalogue import HIDING
+from app.audit.database.connecting import connect
 from app.audit.evidence.columns import agree, misplaced, words_of
 from app.audit.evidence.findings import Finding, Tampered, legible
 from app.audit.evidence.leaves import (
@@ -35,13 +36,11 @@ from app.audit.transparency.notes import NoteRejected
 async def connected(dsn: str) -> AsyncGenerator[AsyncConnection]:
     """Connect to a database; raises `Unverifiable` where there is none, or it has no log in it."""
     try:
-        connection = await AsyncConnection.connect(dsn, autocommit=True, connect_timeout=10)
+        connection = await connect(dsn, autocommit=True, connect_timeout=10)
     except psycopg.OperationalError as error:
         raise Unverifiable(f"The database does not answer: {str(error).strip()}") from error
     async with connection:
         try:
-            # No function that somebody made stands in for one of PostgreSQL's: what is ours is called by its full name.
-            await connection.execute("SET search_path = pg_catalog")
             yield connection
         except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
             raise Unverifiable(f"The database cannot be read: {str(error).strip()}") from error

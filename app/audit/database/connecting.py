@@ -1,0 +1,27 @@
+"""Connections on which no function or operator of somebody's own stands in for one of PostgreSQL's.
+
+Whoever may alter the database can put a schema before `pg_catalog` for all who connect. What is ours is always called
+by its full name, so nothing else has to be found.
+"""
+
+from typing import Any
+
+from psycopg import AsyncConnection
+
+
+async def connect(dsn: str, **options: Any) -> AsyncConnection:
+    """Connect; raises `psycopg.OperationalError`. `options` are psycopg's."""
+    connection = await AsyncConnection.connect(dsn, **options)
+    try:
+        await pin(connection)
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+async def pin(connection: AsyncConnection) -> None:
+    """Look for names in `pg_catalog` alone, as long as the connection is open."""
+    await connection.execute("SET search_path = pg_catalog")
+    if not connection.autocommit:
+        await connection.commit()
