@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import psycopg
 import pytest
-from psycopg import Connection
+from psycopg import AsyncConnection, Connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import InsufficientPrivilege, RaiseException
 
@@ -271,6 +271,20 @@ async def test_who_may_not_create_the_tables_is_told_when_they_are_another_relea
             await prepare(own)
     await prepare(installed)
     await prepare(own)
+
+
+async def test_setting_up_again_waits_for_an_append_before_it_holds_anything_that_the_append_needs(dsn: str) -> None:
+    async with await AsyncConnection.connect(dsn) as appending, asyncio.timeout(20):
+        await appending.execute("SELECT pg_advisory_xact_lock(7305796)")
+        await appending.execute("LOCK TABLE vault.disclosures IN ROW EXCLUSIVE MODE")
+        setting_up = asyncio.create_task(create_schema(dsn))
+        waiting = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        while not (await appending.execute(waiting)).rowcount:
+            assert not setting_up.done()
+            await asyncio.sleep(0.01)
+        await appending.execute("LOCK TABLE audit.entries IN ROW EXCLUSIVE MODE NOWAIT")
+        await appending.commit()
+        await setting_up
 
 
 async def test_a_replica_elsewhere_keeps_what_a_superuser_changes_here() -> None:

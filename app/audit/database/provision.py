@@ -61,6 +61,8 @@ async def create_schema(dsn: str) -> None:
         try:
             async with await connect(dsn) as connection:
                 await connection.execute("SELECT pg_advisory_xact_lock(7305797)")
+                # An append takes this one first. It would else hold what we want, and want what we hold.
+                await connection.execute("SELECT pg_advisory_xact_lock(7305796)")
                 for part in PARTS:
                     if part.exists():
                         await connection.execute(part.read_bytes())
