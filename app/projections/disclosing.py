@@ -1,4 +1,4 @@
-"""What was sealed, shown to read models: records with their disclosures, and which records a subject's lie in."""
+"""What was sealed, shown to read models: records with their disclosures, and what a subject's lie in."""
 
 from collections.abc import Sequence
 
@@ -37,11 +37,17 @@ def _copy(record: Record) -> Record:
     return Record(record.position, record.octets, record.entry)
 
 
-async def records_about(connection: AsyncConnection, subject: str, types: Sequence[str], until: int) -> list[Record]:
-    """Give the entries of these types, up to a position, that hold anything that was sealed for a subject."""
+async def keys_about(
+    connection: AsyncConnection, subject: str, kind: str, types: Sequence[str], until: int
+) -> list[str]:
+    """Name what entries of these types are about, up to a position, that hold anything that was sealed for a subject.
+
+    What an entry is about stands in its tags, as `kind:key`.
+    """
     cursor = await connection.execute(
-        "SELECT position, bytes::text FROM audit.entries WHERE type = ANY(%s) AND position <= %s"
-        " AND position IN (SELECT position FROM vault.disclosures WHERE subject = %s) ORDER BY position",
-        (list(types), until, subject),
+        "SELECT DISTINCT substr(tag, length(%(kind)s) + 2) FROM audit.entries, unnest(tags) AS tag"
+        " WHERE starts_with(tag, %(kind)s || ':') AND type = ANY(%(types)s) AND position <= %(until)s"
+        " AND position IN (SELECT position FROM vault.disclosures WHERE subject = %(subject)s) ORDER BY 1",
+        {"kind": kind, "types": list(types), "until": until, "subject": subject},
     )
-    return [Record(position, text.encode()) for position, text in await cursor.fetchall()]
+    return [key for (key,) in await cursor.fetchall()]

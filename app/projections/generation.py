@@ -13,7 +13,7 @@ from app.audit.log import Log
 from app.audit.reading import read_page
 from app.domain.model import Selection, events
 from app.domain.subjects import SubjectErased
-from app.projections.disclosing import Erased, disclosed, records_about
+from app.projections.disclosing import Erased, disclosed, keys_about
 from app.projections.groups import Groups
 from app.projections.leftovers import drop_kept, drop_outlived
 from app.projections.notebooks import Notebooks
@@ -27,6 +27,9 @@ MODELS: tuple[type[ReadModel[Any]], ...] = (Users, Tokens, Groups, Projects, Not
 
 LOCK = 7305798
 """Held for the length of a batch by whoever applies one, and by whoever swaps generations."""
+
+PAGE = 1_000
+"""Entries that are read at a time, where a row is folded again."""
 
 Models = Sequence[type[ReadModel[Any]]]
 
@@ -104,18 +107,22 @@ class Generation:
             await drop_outlived(connection)
         touched: set[str] = set()
         for model in self.models:
-            records = await records_about(connection, erased.subject, model.types(), erased.position)
-            keys = {getattr(record.event, model.key) for record in records}
-            folded = {key: await self._resting(connection, model, key, erased, until) for key in sorted(keys)}
-            await model.fold_again(connection, self.schema, folded)
-            touched |= {model.table()} if folded else set()
+            keys = await keys_about(connection, erased.subject, model.key, model.types(), erased.position)
+            rows = {key: await self._folded(connection, model, key, erased, until) for key in keys}
+            await model.write(connection, self.schema, rows)
+            touched |= {model.table()} if keys else set()
         return touched
 
-    async def _resting(
+    async def _folded(
         self, connection: AsyncConnection, model: ReadModel[Any], key: str, erased: Erased, until: int
-    ) -> list[Record]:
-        records = await read_page(connection, 0, None, (model.about(key),))
-        return await disclosed(self._log, connection, [one for one in records if one.position <= until], erased)
+    ) -> Any:
+        """Fold one row from all that it rests on; no more than a page of that is in memory."""
+        row, after = None, 0
+        while after < until and (records := await read_page(connection, after, PAGE, (model.about(key),))):
+            after = records[-1].position
+            within = [record for record in records if record.position <= until]
+            row = model.fold(await disclosed(self._log, connection, within, erased), row)
+        return row
 
     @property
     def _bookmark(self) -> Identifier:

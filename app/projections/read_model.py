@@ -97,17 +97,13 @@ class ReadModel(Generic[Row]):
         await self._save(connection, schema, [row for key, row in rows.items() if row and row is not before.get(key)])
         await self._delete(connection, schema, [key for key in before if rows[key] is None])
 
-    async def fold_again(
-        self, connection: AsyncConnection, schema: str, folded: Mapping[str, Sequence[Record]]
-    ) -> None:
-        """Write rows anew, each from all that it is folded from."""
-        rows = {key: self.fold(records) for key, records in folded.items()}
+    async def write(self, connection: AsyncConnection, schema: str, rows: Mapping[str, Row | None]) -> None:
+        """Write rows as they are; those that are none are deleted."""
         await self._save(connection, schema, [row for row in rows.values() if row is not None])
         await self._delete(connection, schema, [key for key, row in rows.items() if row is None])
 
-    def fold(self, records: Iterable[Record]) -> Row | None:
-        """Fold what one row rests on."""
-        row: Row | None = None
+    def fold(self, records: Iterable[Record], row: Row | None = None) -> Row | None:
+        """Fold what one row rests on, or what follows on that which made it what it is."""
         for record in records:
             row = self.evolve(row, record.event, record)
         return row

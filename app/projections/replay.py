@@ -89,6 +89,8 @@ class Replay:
             return False
         async with self._connection.transaction():
             await self._connection.execute("SET LOCAL synchronous_commit = off")
+            # Questions are planned while the tables are empty, and they are full when those plans are still in use.
+            await self._connection.execute("SET LOCAL enable_seqscan = off")
             if records:
                 self.touched |= await self.generation.apply(self._connection, records)
             await self.generation.advance(self._connection, to)

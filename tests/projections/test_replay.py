@@ -1,0 +1,88 @@
+"""Replaying: however long the log, a page of it is in memory, and is folded in the time that its own rows take."""
+
+import asyncio
+import gc
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import AsyncConnection
+
+from app.audit.entry import Record
+from app.audit.log import Log
+from app.domain.names import ERASED
+from app.domain.notebooks import NotebookCreated
+from app.domain.runs import NotebookStartRequested
+from app.domain.subjects import SubjectErased
+from app.projections import generation as generation_module
+from app.projections import replay as replay_module
+from app.projections.notebooks import Notebooks
+from app.projections.rebuild import rebuild
+from tests.database import SEALER
+from tests.domain.cast import APOLLO, LAB, an_id
+from tests.projections.test_read_models import happen
+
+PAGE, NOTEBOOKS = 20, 400
+AT_MOST = 2 * 2 * PAGE
+"""Records in memory: of two pages, what was read, and copies of those entries that hold something sealed."""
+
+
+@pytest.fixture
+async def notebooks(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log of many notebooks, and small pages."""
+    monkeypatch.setattr(replay_module, "PAGE", PAGE)
+    monkeypatch.setattr(generation_module, "PAGE", PAGE)
+    named = (f"notebook-{number}" for number in range(NOTEBOOKS))
+    await happen(log, *(NotebookCreated(notebook=name, project=APOLLO, group=LAB, title="Plots") for name in named))
+
+
+def in_memory() -> int:
+    """Count the records that there are, of any log."""
+    return sum(isinstance(one, Record) for one in gc.get_objects())
+
+
+@pytest.mark.usefixtures("notebooks")
+async def test_two_pages_of_the_log_are_in_memory_and_no_more(dsn: str) -> None:
+    counts: list[int] = []
+    async with Log.open(dsn, SEALER) as other:  # it has appended nothing, and keeps nothing of it for its followers
+        before = in_memory()
+        done = await rebuild(other, lambda position, head: counts.append(in_memory()))
+    assert done.entries == NOTEBOOKS
+    assert 0 < max(counts) - before <= AT_MOST
+
+
+@pytest.mark.usefixtures("notebooks")
+async def test_so_it_is_when_a_row_that_rests_on_many_entries_is_folded_again(
+    log: Log, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, write, counts = "notebook-7", Notebooks.write, list[int]()
+    history = [NotebookStartRequested(notebook=name, run=an_id("run", number)) for number in range(5 * PAGE)]
+    position = await happen(log, *history, SubjectErased(subject=f"notebook:{name}"))
+
+    async def look(model: Notebooks, connection: AsyncConnection, schema: str, rows: Mapping[str, Any]) -> None:
+        counts.append(in_memory())
+        await write(model, connection, schema, rows)
+
+    monkeypatch.setattr(Notebooks, "write", look)
+    async with Log.open(dsn, SEALER) as other:
+        before = in_memory()
+        assert (await rebuild(other)).position == position
+        row = await Notebooks(other.pool).row_of(name)
+    assert row is not None
+    assert (row.title, row.run) == (ERASED, history[-1].run)
+    assert max(counts) - before <= AT_MOST
+
+
+@pytest.mark.usefixtures("notebooks")
+async def test_rows_are_looked_up_and_no_table_is_read_through_for_a_page(dsn: str) -> None:
+    async with Log.open(dsn, SEALER) as other:
+        await rebuild(other)
+    query = "SELECT seq_scan, idx_scan FROM pg_stat_user_tables WHERE schemaname = 'read' AND relname = 'notebooks'"
+    read_through, looked_up = 0, 0
+    async with asyncio.timeout(10):
+        while looked_up < NOTEBOOKS:  # a backend tells what it did when it ends
+            with psycopg.connect(dsn) as connection:
+                read_through, looked_up = connection.execute(query).fetchone() or (0, 0)
+            await asyncio.sleep(0.05)
+    assert read_through <= 2
