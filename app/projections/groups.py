@@ -54,5 +54,5 @@ class Groups(ReadModel[GroupPage]):
 
     async def listed(self, limit: int, after: str | None, member: UserId | None = None) -> list[GroupPage]:
         """List groups by their slug; with a member, only those that the user belongs to."""
-        where = SQL("(%(member)s::text IS NULL OR members ? %(member)s)")
+        where = SQL("true" if member is None else "members ? %(member)s")
         return await self.select(where, {"member": member}, limit=limit, after=after)

@@ -15,7 +15,7 @@ from app.domain.notebooks import NOTEBOOK_EVENTS, NotebookCreated, NotebookDelet
 from app.domain.projects import ProjectName
 from app.domain.runs import FailureReason, NotebookFailed, NotebookStartRequested, RunId, Status, status_after
 from app.projections.projects import VISIBLE, eyes_of
-from app.projections.read_model import ReadModel
+from app.projections.read_model import ReadModel, of_those
 
 
 class NotebookPage(Struct, frozen=True):
@@ -73,8 +73,7 @@ class Notebooks(ReadModel[NotebookPage]):
         slug: str | None = None,
     ) -> list[NotebookPage]:
         """List what a viewer (none: a guest) may see, by slug: a notebook is seen by whoever sees its project."""
-        where = SQL(
-            "(%(project)s::text IS NULL OR project = %(project)s) AND (%(slug)s::text IS NULL OR slug = %(slug)s) AND "
+        where = of_those(project=project, slug=slug) + SQL(
             "EXISTS (SELECT FROM read.projects AS p WHERE p.slug = t.project AND " + VISIBLE.format(project="p") + ")"
         )
         return await self.select(where, {**eyes_of(viewer), "project": project, "slug": slug}, limit=limit, after=after)

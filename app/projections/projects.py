@@ -10,7 +10,7 @@ from app.domain.command import Caller
 from app.domain.groups import GroupName
 from app.domain.names import Title
 from app.domain.projects import ProjectCreated, ProjectName, Visibility
-from app.projections.read_model import ReadModel
+from app.projections.read_model import ReadModel, of_those
 
 VISIBLE = """(
     {project}.visibility = 'public'
@@ -70,8 +70,5 @@ class Projects(ReadModel[ProjectPage]):
         slug: str | None = None,
     ) -> list[ProjectPage]:
         """List what a viewer (none: a guest) may see, by slug."""
-        where = SQL(
-            '(%(group)s::text IS NULL OR "group" = %(group)s) AND (%(slug)s::text IS NULL OR slug = %(slug)s) AND '
-            + VISIBLE.format(project="t")
-        )
+        where = of_those(group=group, slug=slug) + SQL(VISIBLE.format(project="t"))
         return await self.select(where, {**eyes_of(viewer), "group": group, "slug": slug}, limit=limit, after=after)

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 from psycopg import AsyncConnection
-from psycopg.sql import SQL, Composable, Identifier
+from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
 from psycopg_pool import AsyncConnectionPool
 
 from app.audit.entry import Record
@@ -133,9 +133,13 @@ class ReadModel(Generic[Row]):
         """Ask for live rows, in the order of their keys, from the one after `after`."""
         key = Identifier(self.primary())
         query = SQL(
-            "SELECT row_to_json(t)::text FROM {table} AS t"
-            " WHERE {where} AND (%(after)s::text IS NULL OR {key} > %(after)s) ORDER BY {key} LIMIT %(limit)s"
-        ).format(table=Identifier(LIVE, self.table()), where=where, key=key)
+            "SELECT row_to_json(t)::text FROM {table} AS t WHERE {where}{beyond} ORDER BY {key} LIMIT %(limit)s"
+        ).format(
+            table=Identifier(LIVE, self.table()),
+            where=where,
+            beyond=SQL("") if after is None else SQL(" AND {} > %(after)s").format(key),
+            key=key,
+        )
         async with self.pool.connection() as connection:
             cursor = await connection.execute(query, {**values, "after": after, "limit": limit})
             return [self._decode(text) for (text,) in await cursor.fetchall()]
@@ -175,6 +179,19 @@ class ReadModel(Generic[Row]):
             query = SQL("DELETE FROM {} WHERE {} = ANY(%s)")
             primary = Identifier(self.primary())
             await connection.execute(query.format(Identifier(schema, self.table()), primary), (keys,))
+
+
+def of_those(**given: str | None) -> Composed:
+    """Write a condition on the columns for which a value is given, to stand before others.
+
+    "Or none is given" within SQL would do as well, but for the plan: it could look nothing up.
+    """
+    terms = [
+        SQL("{} = {} AND ").format(Identifier(column), Placeholder(column))
+        for column, value in given.items()
+        if value is not None
+    ]
+    return SQL("").join(terms)
 
 
 def _columns(row: type[Struct]) -> dict[str, str]:
