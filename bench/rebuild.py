@@ -7,7 +7,6 @@ that the process had is told at a tenth of the entries and at all of them; it ha
 
 import asyncio
 import itertools
-import resource
 import subprocess
 import sys
 import time
@@ -17,10 +16,12 @@ import psycopg
 
 from app.audit.entry import Draft
 from app.audit.log import Log
+from app.audit.sealing.sealer import Sealer
 from app.projections.rebuild import rebuild
 from bench.loop import event_loop
 from bench.measure import Comparison, Effort, Target, alternate
 from bench.mix import drafts
+from bench.peak import peak_memory
 from bench.server import SEALER, server
 
 ENTRIES = 1_000_000
@@ -72,16 +73,17 @@ def measure(effort: Effort) -> Iterator[Comparison]:
 
 
 def _fill(dsn: str, made: Iterator[Draft], entries: int) -> None:
-    async def fill() -> None:
-        wanted = itertools.islice(made, entries)
-        async with Log.open(dsn, SEALER) as log:
-            while batches := [batch for _ in range(8) if (batch := list(itertools.islice(wanted, AT_ONCE)))]:
-                await asyncio.gather(*(log.append(batch) for batch in batches))
-
     with event_loop() as loop:
-        loop.run(fill())
+        loop.run(append_all(dsn, SEALER, itertools.islice(made, entries)))
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("VACUUM (ANALYZE) audit.entries")
+
+
+async def append_all(dsn: str, sealer: Sealer, wanted: Iterator[Draft]) -> None:
+    """Append, a hundred at once."""
+    async with Log.open(dsn, sealer) as log:
+        while batches := [batch for _ in range(8) if (batch := list(itertools.islice(wanted, AT_ONCE)))]:
+            await asyncio.gather(*(log.append(batch) for batch in batches))
 
 
 def _rebuild(dsn: str) -> tuple[float, float]:
@@ -113,7 +115,7 @@ async def _once(dsn: str) -> None:
         begin = time.perf_counter()
         done = await rebuild(log, keep_old=False)
         rate = done.entries / (time.perf_counter() - begin)
-    print(rate, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(rate, peak_memory())
 
 
 if __name__ == "__main__":

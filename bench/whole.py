@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import resource
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from msgspec import Struct
 
 from bench.loop import event_loop
 from bench.measure import Comparison, Effort, Target
+from bench.peak import peak_memory
 from bench.server import server
 from bench.signed import log_of
 
@@ -72,4 +72,4 @@ def logs(effort: Effort) -> Generator[Logs]:
 def tell_peak(work: Callable[[str, Path], Coroutine[None, None, object]]) -> None:
     """Do it with what the command line names; write the most memory that it had, in MiB."""
     asyncio.run(work(sys.argv[1], Path(sys.argv[2])))
-    sys.stdout.write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+    sys.stdout.write(str(peak_memory()))
