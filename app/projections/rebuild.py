@@ -109,17 +109,17 @@ async def drop_old(log: Log) -> list[str]:
 async def _swap(log: Log, replay: Replay, connection: AsyncConnection, *, was_there: bool, keep_old: bool) -> None:
     """Put the new generation in the place of the live one, at the end of the log."""
     await replay.go_on()
+    await _drop_by_and_by(connection, OLD)
     async with log.pool.connection() as guard, guard.transaction():
         await guard.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
         await replay.go_on()
-        await _drop(guard, OLD)
         if was_there:
             await guard.execute(SQL("ALTER SCHEMA {} RENAME TO {}").format(Identifier(LIVE), Identifier(OLD)))
         else:
             await _drop(guard, LIVE)
         await guard.execute(SQL("ALTER SCHEMA {} RENAME TO {}").format(Identifier(NEXT), Identifier(LIVE)))
     if not keep_old:
-        await _drop(connection, OLD)
+        await _drop_by_and_by(connection, OLD)
 
 
 async def _swap_one(log: Log, live: Generation, replay: Replay, *, keep_old: bool) -> None:
@@ -146,6 +146,17 @@ async def _is_there(connection: AsyncConnection) -> bool:
 
 async def _drop(connection: AsyncConnection, schema: str) -> None:
     await connection.execute(SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(Identifier(schema)))
+
+
+async def _drop_by_and_by(connection: AsyncConnection, schema: str) -> None:
+    """Drop a table after the other, not in one transaction.
+
+    A request that reads several may still be at it. If all were dropped at once, each could wait for the other.
+    """
+    cursor = await connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", (schema,))
+    for (table,) in await cursor.fetchall():
+        await connection.execute(SQL("DROP TABLE IF EXISTS {} CASCADE").format(Identifier(schema, table)))
+    await _drop(connection, schema)
 
 
 async def _record(log: Log, connection: AsyncConnection, done: Rebuilt, generation: Generation) -> None:

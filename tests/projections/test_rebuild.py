@@ -138,6 +138,25 @@ async def test_what_was_live_before_is_kept_until_told_otherwise(log: Log) -> No
     assert await drop_old(log) == []
 
 
+async def test_a_drop_that_waits_for_a_reader_holds_nothing_that_the_reader_may_want(log: Log) -> None:
+    await lived(log)
+    waiting = "SELECT pid FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted"
+    held = (
+        "SELECT relname FROM pg_locks JOIN pg_class AS c ON c.oid = relation"
+        " WHERE pid = %s AND mode = 'AccessExclusiveLock' AND granted AND relkind = 'r'"
+    )
+    async with log.pool.connection() as reading, asyncio.timeout(20):
+        async with reading.transaction():
+            await reading.execute("SELECT FROM read.groups")
+            rebuilding = asyncio.create_task(rebuild(log, keep_old=False))
+            while (row := await (await reading.execute(waiting)).fetchone()) is None:
+                assert not rebuilding.done()
+                await asyncio.sleep(0.01)
+            assert await (await reading.execute(held, row)).fetchall() == []
+        await rebuilding
+    assert await drop_old(log) == []
+
+
 async def test_the_state_of_a_position_is_folded_into_a_schema_of_its_own(log: Log) -> None:
     position = await happen(log, *apollo)
     async with projecting(log) as projector:
