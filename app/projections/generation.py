@@ -28,6 +28,9 @@ MODELS: tuple[type[ReadModel[Any]], ...] = (Users, Tokens, Groups, Projects, Not
 LOCK = 7305798
 """Held for the length of a batch by whoever applies one, and by whoever swaps generations."""
 
+OWNER = "sophon_projector"
+"""Whose the tables are. To give them to it later, everybody who reads them would have to be kept out."""
+
 PAGE = 1_000
 """Entries that are read at a time, where a row is folded again."""
 
@@ -57,9 +60,11 @@ class Generation:
         return (events(*{kind for model in self.models for kind in model.events}, SubjectErased),)
 
     async def create(self, connection: AsyncConnection) -> None:
-        """Create empty tables at position 0, in place of what there may be."""
+        """Create empty tables at position 0, in place of what there may be. Inside a transaction."""
         schema = Identifier(self.schema)
         await connection.execute(SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(schema))
+        if await _may_be_given_away(connection):
+            await connection.execute(SQL("SET LOCAL ROLE {}").format(Identifier(OWNER)))
         await connection.execute(SQL("CREATE SCHEMA {}").format(schema))
         for model in self.models:
             await model.create(connection, self.schema)
@@ -67,6 +72,7 @@ class Generation:
             SQL("CREATE TABLE {} (position bigint NOT NULL, shape text NOT NULL)").format(self._bookmark)
         )
         await connection.execute(SQL("INSERT INTO {} VALUES (0, %s)").format(self._bookmark), (self.shape,))
+        await connection.execute("SET LOCAL ROLE NONE")
 
     async def bookmark(self, connection: AsyncConnection) -> int | None:
         """Give the position up to which everything was applied; none if there is no such generation of this shape."""
@@ -127,6 +133,16 @@ class Generation:
     @property
     def _bookmark(self) -> Identifier:
         return Identifier(self.schema, "bookmark")
+
+
+async def _may_be_given_away(connection: AsyncConnection) -> bool:
+    """Whether there is such a role, which may create what is to be its own; not every database lets us have one."""
+    cursor = await connection.execute(
+        "SELECT FROM pg_roles WHERE rolname = %s AND pg_has_role(oid, 'MEMBER')"
+        " AND has_database_privilege(oid, current_database(), 'CREATE')",
+        (OWNER,),
+    )
+    return bool(cursor.rowcount)
 
 
 def _by_type(models: Sequence[ReadModel[Any]]) -> dict[str, list[int]]:

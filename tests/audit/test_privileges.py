@@ -12,6 +12,7 @@ from psycopg.errors import InsufficientPrivilege, RaiseException
 from app.audit.database.provision import SchemaMissing, application, create_schema, login_name, prepare
 from app.audit.log import Log
 from app.keys import Keys
+from app.projections.rebuild import rebuild_to
 from tests.audit.drafts import draft
 from tests.database import SEALER, Databases, PrivateServer
 
@@ -271,6 +272,14 @@ async def test_who_may_not_create_the_tables_is_told_when_they_are_another_relea
             await prepare(own)
     await prepare(installed)
     await prepare(own)
+
+
+async def test_read_models_are_made_as_those_of_nobody_who_can_log_in(installed: str) -> None:
+    async with Log.open(await application(installed, KEYS), SEALER) as log:
+        schema = await rebuild_to(log, 0)
+    with psycopg.connect(installed) as connection:
+        found = connection.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = %s", (schema,))
+        assert found.fetchall() == [("sophon_projector",)]
 
 
 async def test_setting_up_again_waits_for_an_append_before_it_holds_anything_that_the_append_needs(dsn: str) -> None:
