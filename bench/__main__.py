@@ -15,6 +15,7 @@ FIGURES = (
     "commands",
     "projection",
     "rebuild",
+    "meanwhile",
     "query",
     "create_project",
     "start",
