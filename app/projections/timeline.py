@@ -8,6 +8,7 @@ from msgspec import Raw, Struct
 
 from app.audit.entry import Record
 from app.audit.log import Log
+from app.audit.query.frequencies import Frequencies
 from app.audit.query.impersonal import without_names
 from app.audit.query.language import Query, parse
 from app.audit.query.language import QueryError as QueryError
@@ -50,6 +51,7 @@ class Timeline:
     def __init__(self, log: Log, now: Callable[[], datetime] = _utc_now) -> None:
         self._log = log
         self._now = now
+        self._frequencies = Frequencies()
         self.names = Names(log)
 
     async def page(
@@ -73,7 +75,8 @@ class Timeline:
         more += [Tags((tag,))] if tag else []
         high = LAST_POSITION if before is None else before - 1
         async with self._log.pool.connection() as connection:
-            return await search(connection, Sieve((*more, *sieve.tests)), Page(limit, after + 1, high, newest))
+            asked, wanted = Sieve((*more, *sieve.tests)), Page(limit, after + 1, high, newest)
+            return await search(connection, asked, wanted, self._frequencies)
 
     async def recorded(self, q: str, type_: str | None = None, tag: str | None = None) -> str:
         """Write what is asked as it may be kept, though people are erased: users by their ids, times as they are now.
@@ -121,7 +124,7 @@ class Timeline:
         while after < (head := self._log.head):
             page = Page(MOST, after + 1, head)
             async with self._log.pool.connection() as connection:
-                found = await search(connection, sieve, page)
+                found = await search(connection, sieve, page, self._frequencies)
             after = head if found.next is None else found.next
             yield after, found.records
         moving = any(term.key == "address" for term in query.terms)  # each session has a digest of its own

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
@@ -16,6 +16,7 @@ from psycopg import AsyncConnection
 
 from app.audit.entry import GUEST, SYSTEM, Actor, Entry, Outcome, Record, Source, encode, leaf_hash
 from app.audit.log import Log
+from app.audit.query.frequencies import Frequencies
 from app.audit.query.language import KEYS, LONGEST, Query, QueryError, Term, Value, parse
 from app.audit.query.looking import Page
 from app.audit.query.meaning import meaning
@@ -302,6 +303,7 @@ async def test_the_database_finds_what_python_finds(
     databases: Databases, monkeypatch: pytest.MonkeyPatch, narrow: int
 ) -> None:
     monkeypatch.setattr("app.audit.query.search.NARROW", narrow)
+    frequencies = Frequencies()  # of other entries than those that are there by then: it changes no answer
 
     with databases.fresh() as dsn:
         async with await AsyncConnection.connect(dsn, autocommit=True) as connection:
@@ -328,23 +330,23 @@ async def test_the_database_finds_what_python_finds(
                 )
                 expected = [one for one in records if page.low <= one.position <= page.high and sieve.matches(one)]
                 expected = expected[::-1] if newest else expected
-                found = await everything(connection, sieve, page)
+                found = await everything(connection, sieve, page, frequencies)
                 assert [one.position for one in found] == [one.position for one in expected], text
                 assert [one.octets for one in found] == [one.octets for one in expected]
 
             await run(check)
 
 
-async def everything(connection: AsyncConnection, sieve: Sieve, page: Page) -> list[Record]:
+async def everything(connection: AsyncConnection, sieve: Sieve, page: Page, frequencies: Frequencies) -> list[Record]:
     """Go on from page to page, each of which comes further, until there is no more."""
     records: list[Record] = []
     while True:
-        found = await search(connection, sieve, page)
+        found = await search(connection, sieve, page, frequencies)
         assert len(found.records) <= page.limit
         records += found.records
         if found.next is None:
             return records
-        assert all(not page.further(record.position, found.next) for record in found.records)
+        assert all(page.far(record.position) <= page.far(found.next) for record in found.records)
         assert page.low <= found.next <= page.high
         page = page.beyond(found.next)
 
@@ -394,3 +396,28 @@ async def test_a_query_that_injects_sql_is_a_word_like_others(log: Log) -> None:
         sieve = await meaning(parse(text, NOW), People())
         async with log.pool.connection() as connection:
             assert await search(connection, sieve, Page(10)) == Found([], None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "actor:ada", "actor:ada,bob", "action:project.created", "outcome:refused", "reason:members-only", "request:r1",
+     "address:::1", "actor:ada position:..9000", "resource:project/apollo", "resource:project/apollo outcome:success"],
+)  # fmt: skip
+async def test_what_an_index_answers_is_asked_in_one_statement_prepared_once(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    asked: list[bool | None] = []
+    execute = AsyncConnection.execute
+
+    async def counting(self: AsyncConnection, *args: Any, prepare: bool | None = None, **options: Any) -> Any:
+        asked.append(prepare)
+        return await execute(self, *args, prepare=prepare, **options)
+
+    frequencies = Frequencies()
+    with databases.fresh() as dsn:
+        async with await AsyncConnection.connect(dsn, autocommit=True) as connection:
+            sieve = await meaning(parse(text, NOW), People())
+            await search(connection, sieve, Page(50, newest=True), frequencies)
+            monkeypatch.setattr(AsyncConnection, "execute", counting)
+            await search(connection, sieve, Page(50, newest=True), frequencies)
+    assert asked == [None]

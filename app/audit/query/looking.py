@@ -2,10 +2,11 @@
 
 The planner believes that everything is spread evenly, and walks the whole log for what is frequent on the whole and
 absent at its end. So it is given no choice: rows are ordered by an index's value and position, which no other index
-serves, and what else is asked is looked at when a row has been fetched.
+serves, and what else is asked is looked at when a row has been fetched. Nor does it see for what values an index is
+asked: whatever they are, the plan is the same, and is made once for each connection.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -18,8 +19,7 @@ from app.audit.query.sieve import Test, joined
 Question = tuple[str, tuple[Any, ...]]
 """Text that is all ours, with a `%s` for each of the values."""
 Row = tuple[int, str]
-Looked = tuple[int, str, bool, bool]
-"""Position, text, whether it is asked for, whether it is the last that was looked at."""
+"""Position and text; of what is looked through also whether it is asked for, and whether it is the last of those."""
 
 
 class Page(Struct, frozen=True):
@@ -39,9 +39,9 @@ class Page(Struct, frozen=True):
         """Give what is left when all up to a position has been looked at."""
         return replace(self, high=position - 1) if self.newest else replace(self, low=position + 1)
 
-    def further(self, one: int, other: int) -> bool:
-        """Whether one position is further from the page's beginning than another."""
-        return one < other if self.newest else one > other
+    def far(self, position: int) -> int:
+        """Say how far a position is from the page's beginning, beside others."""
+        return -position if self.newest else position
 
 
 class Seen(Struct, frozen=True):
@@ -55,20 +55,26 @@ class Way(Struct, frozen=True):
     """One way to look for entries of which all of some tests hold."""
 
     tests: tuple[Test, ...]
+    test: Test | None = None
+    """Which of them an index is asked for."""
+
+    @property
+    def rest(self) -> tuple[Test, ...]:
+        """Give what is asked beyond what the index has."""
+        return tuple([test for test in self.tests if test is not self.test])
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the plan is good for all values, so that the statement may be prepared."""
+        return True
 
     def question(self, page: Page, bound: int) -> Question:
         """Ask for the page's first, looking at about `bound` entries."""
         raise NotImplementedError
 
-    def seen(self, rows: Sequence[Looked], page: Page, bound: int) -> Seen:
+    def seen(self, rows: Sequence[Any], page: Page, bound: int) -> Seen:
         """Read the answer."""
-        found: list[Row] = []
-        for position, text, hit, last in rows:
-            if hit:
-                found.append((position, text))
-            if last or len(found) == page.limit:
-                return Seen(found, position)
-        return Seen(found, None)
+        return Seen(rows, rows[-1][0] if rows and len(rows) == page.limit else None)
 
 
 class Line(Way, frozen=True):
@@ -83,12 +89,26 @@ class Line(Way, frozen=True):
 
     def question(self, page: Page, bound: int) -> Question:
         """Ask for each value's, and put them together."""
-        if self.is_simple:
-            return _run(self, page, bound)
-        assert isinstance(self.test, OneOf)  # noqa: S101
-        run, values = _run(self, page, max(bound // len(self.test.values), 1))
-        query = _MERGE.format(run=run, direction=page.direction, limit=page.limit)
-        return query, (list(self.test.values), *values)
+        match self.test:
+            case OneOf(values=several) if len(several) > 1:
+                run, values = _run(self, page, max(bound // len(several), 1))
+                marks = ", hit, last" if self.rest else ""
+                query = _MERGE.format(run=run, marks=marks, direction=page.direction, limit=page.limit)
+                return query, (list(several), *values)
+            case _:
+                return _run(self, page, bound)
+
+    def seen(self, rows: Sequence[Any], page: Page, bound: int) -> Seen:
+        """Read the answer."""
+        if not self.rest:
+            return Way.seen(self, rows, page, bound)
+        found: list[Row] = []
+        for position, text, hit, last in rows:
+            if hit:
+                found.append((position, text))
+            if last or len(found) == page.limit:
+                return Seen(found, position)
+        return Seen(found, None)
 
 
 class Heap(Way, frozen=True):
@@ -97,15 +117,24 @@ class Heap(Way, frozen=True):
     spread: float | None = None
     """None: there are so few that all are found at once."""
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it is said which index is asked: else the planner compares them, and positions with them."""
+        return self.test is not None
+
     def question(self, page: Page, bound: int) -> Question:
         """Find all, and then the first of them: behind OFFSET the planner does not see that few are wanted."""
         page = self._window(page, bound)
-        text, values = where(self.tests, page)
-        return _ALL.format(where=text, direction=page.direction, limit=page.limit), values
+        rest, values = joined(" AND ", self.rest)
+        rest, values = f"position {_WITHIN} AND {rest}", (page.low, page.high, *values)
+        index, own = (rest, ()) if self.test is None else self.test.clause()
+        rest = "true" if self.test is None else rest
+        text = _ALL.format(index=index, rest=rest, direction=page.direction, limit=page.limit)
+        return text, (*own, *values)
 
-    def seen(self, rows: Sequence[Looked], page: Page, bound: int) -> Seen:
+    def seen(self, rows: Sequence[Any], page: Page, bound: int) -> Seen:
         """Read the answer."""
-        found, window = super().seen(rows, page, bound), self._window(page, bound)
+        found, window = Way.seen(self, rows, page, bound), self._window(page, bound)
         if found.reached is not None or window == page:
             return found
         return Seen(found.rows, window.low if page.newest else window.high)
@@ -119,26 +148,29 @@ class Heap(Way, frozen=True):
         return replace(page, high=min(page.high, page.low + width))
 
 
-def where(tests: Iterable[Test], page: Page) -> Question:
-    """Ask of an entry that it lies in a page's positions, and for some tests."""
-    text, values = joined(" AND ", tests)
-    return f"position BETWEEN %s AND %s AND {text}", (page.low, page.high, *values)
+def unseen(text: str) -> str:
+    """Keep values from the planner. In a log of any size it then makes one plan, which fits all of them."""
+    return text.replace("%s", "(SELECT %s)")
 
 
+_WITHIN = "BETWEEN %s AND %s"
 _ALL = """
-SELECT position, bytes::text, true, false
-FROM (SELECT position, bytes FROM audit.entries WHERE {where} OFFSET 0) AS found
+SELECT position, bytes::text
+FROM (SELECT * FROM audit.entries WHERE {index} OFFSET 0) AS found WHERE {rest}
 ORDER BY position {direction} LIMIT {limit}
 """
 _RUN = """
+SELECT position, {bytes} FROM audit.entries WHERE {condition} ORDER BY {order} LIMIT {limit}
+"""
+_SIFTED = """
 SELECT position, {bytes}, hit, last FROM (
-    SELECT {column} AS key, position, bytes, {hit} AS hit, {last} AS last
-    FROM audit.entries WHERE {condition} ORDER BY {column} {direction}, position {direction} LIMIT {most}
-) AS looked WHERE hit OR last ORDER BY key {direction}, position {direction} LIMIT {limit}
+    SELECT {shown}, bytes, ({hit}) IS TRUE AS hit, row_number() OVER (ORDER BY {order}) = {bound} AS last
+    FROM audit.entries WHERE {condition} ORDER BY {order} LIMIT {bound}
+) AS looked WHERE hit OR last ORDER BY {shown_order} LIMIT {limit}
 """
 _MERGE = """
-SELECT position, bytes::text, hit, last FROM (
-    SELECT run.position, hit, last FROM unnest(%s::text[]) AS value CROSS JOIN LATERAL ({run}) AS run
+SELECT position, bytes::text{marks} FROM (
+    SELECT run.position{marks} FROM unnest(%s::text[]) AS value CROSS JOIN LATERAL ({run}) AS run
     ORDER BY run.position {direction} LIMIT {limit}
 ) AS merged JOIN audit.entries USING (position) ORDER BY position {direction}
 """
@@ -146,33 +178,32 @@ SELECT position, bytes::text, hit, last FROM (
 
 def _run(line: Line, page: Page, bound: int) -> Question:
     """Go along an index; where more is asked than what it has, tell where the last row lies that was looked at."""
-    rest = [test for test in line.tests if test is not line.test]
+    rest = line.rest
     hit, wanted = joined(" AND ", rest)
     column, condition, values = _range(line, page)
-    order = f"{column} {page.direction}, position {page.direction}"
-    text = _RUN.format(
+    by_position = f"position {page.direction}"
+    text = (_SIFTED if rest else _RUN).format(
         bytes="bytes::text" if line.is_simple else "bytes",
-        column=column,
-        hit=f"({hit}) IS TRUE" if rest else "true",
-        last=f"row_number() OVER (ORDER BY {order}) = {bound}" if rest else "false",
-        condition=condition,
-        direction=page.direction,
-        most=bound if rest else page.limit,
+        hit=hit,
+        order=f"{column} {page.direction}, {by_position}" if column else by_position,
+        shown=f"{column} AS key, position" if column else "position",
+        shown_order=f"key {page.direction}, {by_position}" if column else by_position,
+        condition=unseen(condition),
+        bound=bound,
         limit=page.limit,
     )
-    return text, (*wanted, *values)
+    return text, (*wanted, *values) if rest else values
 
 
 def _range(line: Line, page: Page) -> tuple[str, str, tuple[Any, ...]]:
-    """Give what comes before the position in the index, the condition that picks a run of it, and its values."""
-    within = "position BETWEEN %s AND %s"
+    """Give what an index has before the position, if anything, the condition that picks a run of it, and its values."""
     match line.test:
         case None:
-            return "position", within, (page.low, page.high)
+            return "", f"position {_WITHIN}", (page.low, page.high)
         case OneOf(column=column, values=values) as test:
             value, own = ("%s", (values[0],)) if line.is_simple else ("value", ())
             few = " AND outcome <> 'success'" if isinstance(test, OneOfFew) else ""
             low, high = (f"({column}, position) {sign} ({value}, %s::bigint)" for sign in (">=", "<="))
             return column, f"{low} AND {high}{few}", (*own, page.low, *own, page.high)
         case Guests():
-            return "actor", f"actor IS NULL AND {within}", (page.low, page.high)
+            return "actor", f"actor IS NULL AND position {_WITHIN}", (page.low, page.high)

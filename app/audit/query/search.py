@@ -16,10 +16,11 @@ from msgspec.structs import replace
 from psycopg import AsyncConnection
 
 from app.audit.entry import Record
-from app.audit.query.looking import Heap, Line, Page, Question, Row, Seen, Way, where
+from app.audit.query.frequencies import Frequencies
+from app.audit.query.looking import Heap, Line, Page, Question, Row, Seen, Way
 from app.audit.query.marks import Actors, Guests, OneOf, OneOfFew, Outcomes, Reasons, Requests, Sources, Types
 from app.audit.query.ranges import LAST_POSITION, Period, Span
-from app.audit.query.sieve import Both, Clause, Either, Not, Sieve, Test
+from app.audit.query.sieve import Both, Clause, Either, Not, Sieve, Test, joined
 from app.audit.query.traits import Filed, Positions, Reasoned, Subjects, Tags, Times
 from app.audit.query.words import Pattern
 
@@ -27,6 +28,8 @@ PATIENCE = 0.025
 """Seconds after which nothing more is looked at, if something was."""
 FIRST = 1_000
 """Entries that are looked at along an index before the time is."""
+WALKED = 4
+"""How many times as many where there is no index to go along: they lie next to each other."""
 STEPS = (4, 2, 1)
 """How many times as many are looked at next, if there is time for them."""
 EACH_TAG = 20
@@ -39,8 +42,6 @@ MOST_NAMES = 200
 MOST_KEYS = 64
 MOST_BRANCHES = 8
 
-_EXPLAIN = "EXPLAIN (FORMAT JSON) SELECT FROM audit.entries WHERE {}"
-
 
 class Found(Struct, frozen=True):
     """Entries in the page's order; `next`: the position beyond which there may be more, none where there are not."""
@@ -49,15 +50,18 @@ class Found(Struct, frozen=True):
     next: int | None
 
 
-async def search(connection: AsyncConnection, sieve: Sieve, page: Page) -> Found:
+async def search(
+    connection: AsyncConnection, sieve: Sieve, page: Page, frequencies: Frequencies | None = None
+) -> Found:
     """Give the entries that a sieve lets through; fewer than the limit, though not all, if they are far between."""
-    rows, reached = await _Search(connection).page(sieve, page)
+    rows, reached = await _Search(connection, frequencies or Frequencies()).page(sieve, page)
     return Found([Record(position, text.encode()) for position, text in rows], reached)
 
 
 class _Search:
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, frequencies: Frequencies) -> None:
         self._connection = connection
+        self._frequencies = frequencies
 
     async def page(self, sieve: Sieve, page: Page) -> tuple[Sequence[Row], int | None]:
         began = monotonic()
@@ -111,20 +115,26 @@ class _Search:
         if any(isinstance(test, Tags) for test in tests) and not any(isinstance(test, SHARP) for test in tests):
             return await self._tagged(tests, page, until)
         lines = _lines(tests)
+        if not lines:
+            return await self._race([Line(tests)], page, WALKED * FIRST, until)
         if not any(line.is_simple or isinstance(line.test, OneOfFew) for line in lines):
             lines = [Line(tests), *lines]  # each value is a run of its own, and perhaps they are frequent
         return await self._race(lines, page, FIRST, until)
 
     async def _tagged(self, tests: tuple[Test, ...], page: Page, until: float) -> Seen:
         keyed = _keyed(tests)
-        few = await self._expected([test for test in keyed if isinstance(test, Tags | _Keys)], page)
+        filed = [test for test in keyed if isinstance(test, Tags | _Keys)]
+        few = await self._frequencies.expected(joined(" AND ", filed), self._connection)
         if few <= FEW:
-            return await self._look(Heap(keyed), page, FEW)
+            return await self._look(Heap(keyed, filed[0] if len(filed) == 1 else None), page, FEW)
         ((first, last),) = await self._rows(("SELECT min(position), max(position) FROM audit.entries", ()))
+        spread = max((last or 0) - (first or 1), 1) / few
         page = replace(page, low=max(page.low, first or 1), high=min(page.high, last or 0))
-        spread = max(page.high - page.low, 1) / few
+        heap = Heap(keyed, spread=spread)
+        if page.high - page.low <= FEW * spread:
+            return await self._look(heap, page, FEW)
         tags = max(len(test.tags) for test in tests if isinstance(test, Tags))
-        return await self._race([Heap(keyed, spread), *_lines(tests)], page, 2 * page.limit + EACH_TAG * tags, until)
+        return await self._race([heap, *_lines(tests)], page, 2 * page.limit + EACH_TAG * tags, until)
 
     async def _race(self, ways: Sequence[Way], page: Page, bound: int, until: float) -> Seen:
         """Look through more and more entries, the way that comes furthest, until the page is full or the time is up."""
@@ -144,25 +154,18 @@ class _Search:
             page = replace(page.beyond(seen.reached), limit=page.limit - len(seen.rows))
 
     async def _furthest(self, ways: Sequence[Way], page: Page, bound: int) -> tuple[Way, Seen]:
-        best: tuple[Way, Seen] | None = None
+        looked: list[tuple[int, Way, Seen]] = []
         for way in ways:
             seen = await self._look(way, page, bound)
             if seen.reached is None or len(seen.rows) == page.limit:
                 return way, seen
-            if best is None or best[1].reached is None or page.further(seen.reached, best[1].reached):
-                best = way, seen
-        assert best is not None  # noqa: S101
-        return best
+            looked.append((page.far(seen.reached), way, seen))
+        _, way, seen = max(looked, key=lambda one: one[0])
+        return way, seen
 
     async def _look(self, way: Way, page: Page, bound: int) -> Seen:
-        prepare = None if isinstance(way, Line) else False
+        prepare = None if way.is_fixed else False
         return way.seen(await self._rows(way.question(page, bound), prepare=prepare), page, bound)
-
-    async def _expected(self, tests: Sequence[Test], page: Page) -> int:
-        """Ask the planner how many entries it expects."""
-        text, values = where(tests, page)
-        ((plan,),) = await self._rows((_EXPLAIN.format(text), values), prepare=False)
-        return plan[0]["Plan"]["Plan Rows"]
 
     async def _rows(self, question: Question, *, prepare: bool | None = None) -> list[Any]:
         """Ask; `prepare`: false where the plan depends on the values."""
@@ -176,7 +179,7 @@ def _together(seen: Sequence[Seen], page: Page) -> tuple[Sequence[Row], int | No
     reached = [one.reached for one in seen if one.reached is not None]
     end = (max(reached) if page.newest else min(reached)) if reached else None
     rows = {row[0]: row for one in seen for row in one.rows}
-    within = [row for row in rows.values() if end is None or not page.further(row[0], end)]
+    within = [row for row in rows.values() if end is None or page.far(row[0]) <= page.far(end)]
     found = sorted(within, reverse=page.newest)[: page.limit]
     return found, found[-1][0] if len(found) == page.limit else end
 

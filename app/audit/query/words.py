@@ -33,7 +33,7 @@ class Pattern(Struct, frozen=True):
 
     def matches(self, text: str) -> bool:
         """Whether a text is meant."""
-        return re.fullmatch(".*".join(map(re.escape, self.parts)), text, re.DOTALL) is not None
+        return self._expression().fullmatch(text) is not None
 
     def like(self) -> str:
         r"""Write it for SQL's LIKE (whose escape is the backslash)."""
@@ -41,7 +41,13 @@ class Pattern(Struct, frozen=True):
 
     def among(self, words: Iterable[str]) -> tuple[str, ...]:
         """Give the words that are meant, in order."""
-        return tuple(sorted(word for word in words if self.matches(word)))
+        if self.is_exact:
+            return self.parts if self.parts[0] in words else ()
+        matches = self._expression().fullmatch
+        return tuple(sorted(filter(matches, words)))
+
+    def _expression(self) -> re.Pattern[str]:
+        return re.compile(".*".join(map(re.escape, self.parts)), re.DOTALL)
 
 
 def action_of(type_: str) -> str:
