@@ -2,8 +2,12 @@
 
 Each query is asked for its newest 50 entries: ours from the text to decoded records, names looked up and times turned
 into positions on the way; the other is what somebody who knows the tables would write, without that, on a connection
-that it already has, to decoded records as well. The figure is p95 over all of the queries, asked in turn. The queries
-one by one are told, and not judged.
+that it already has, to decoded records as well. They are asked in turn. Each query's p95 is compared with
+its own SQL's, and p95 of those ratios is one figure: over all answers together, the slow ones would hide what the quick
+ones cost. The other is p95 of all answers, beside 50 ms. Both name the worst query. The queries one by one are told,
+and not judged.
+
+A round before the others is not counted: connections prepare what they are asked again, on either side.
 
 The last few are such as no index answers. There our page may end before it is full: it has to be the beginning of the
 answer, and to say so.
@@ -82,41 +86,55 @@ QUERIES: dict[str, tuple[str, tuple[Any, ...]]] = {
 }  # fmt: skip
 """What is asked, and the condition that somebody would write."""
 
+Times = dict[str, list[float]]
+"""Milliseconds of each query."""
+
 
 def measure(effort: Effort) -> Iterator[Comparison]:
-    """Compare p95 over all queries with the SQL's, and with 50 ms; then each query's median."""
+    """Compare each query's p95 with the SQL's, and that of all with 50 ms; then each query's median."""
     with server() as postgres, event_loop() as loop:
         dsn = postgres.database()
         opened = Log.open(dsn, SEALER)
         log = loop.run(opened.__aenter__())
         try:
             _prepare(dsn, log, round(ENTRIES * effort.share))
-            ours: dict[str, list[float]] = {query: [] for query in QUERIES}
-            theirs: dict[str, list[float]] = {query: [] for query in QUERIES}
-            highs: list[tuple[float, float]] = []
-            for _ in range(effort.rounds):
-                pair = loop.run(_round(log))
-                highs.append((_p95(pair[0]), _p95(pair[1])))
-                for query in QUERIES:
-                    ours[query].append(median(pair[0][query]))
-                    theirs[query].append(median(pair[1][query]))
+            loop.run(_round(log))
+            rounds = [loop.run(_round(log)) for _ in range(effort.rounds)]
         finally:
             loop.run(opened.__aexit__(None, None, None))
-    peers = (
-        ("the same by hand-written SQL", [their for _, their in highs], 2.0),
-        ("50 ms", [LIMIT_MS] * len(highs), 1.0),
+    yield from _figures([ours for ours, _ in rounds], [theirs for _, theirs in rounds])
+
+
+def _figures(ours: list[Times], theirs: list[Times]) -> Iterator[Comparison]:
+    ratios = [
+        {query: _p95(our[query]) / _p95(their[query]) for query in QUERIES}
+        for our, their in zip(ours, theirs, strict=True)
+    ]
+    highs = [{query: _p95(our[query]) for query in QUERIES} for our in ours]
+    yield Comparison(
+        what=f"a page of a query, p95 beside its SQL's, p95 over all queries (worst: {_worst(ratios)})",
+        unit="times",
+        peer="the same by hand-written SQL",
+        ours=[_p95(list(ratio.values())) for ratio in ratios],
+        theirs=[1.0] * len(ratios),
+        target=Target(2.0, at_most=True),
     )
-    for peer, values, ratio in peers:
-        yield Comparison(
-            what="a page of a query, p95 over all of them",
-            unit="ms",
-            peer=peer,
-            ours=[our for our, _ in highs],
-            theirs=values,
-            target=Target(ratio, at_most=True),
-        )
+    yield Comparison(
+        what=f"a page of a query, p95 over all queries (worst: {_worst(highs)})",
+        unit="ms",
+        peer="50 ms",
+        ours=[_p95([one for found in our.values() for one in found]) for our in ours],
+        theirs=[LIMIT_MS] * len(ours),
+        target=Target(1.0, at_most=True),
+    )
     for query in QUERIES:
-        yield Comparison(what=query, unit="ms", peer="SQL", ours=ours[query], theirs=theirs[query])
+        yield Comparison(
+            what=query,
+            unit="ms",
+            peer="SQL",
+            ours=[median(our[query]) for our in ours],
+            theirs=[median(their[query]) for their in theirs],
+        )
 
 
 def _prepare(dsn: str, log: Log, entries: int) -> None:
@@ -130,11 +148,11 @@ def _prepare(dsn: str, log: Log, entries: int) -> None:
         )
 
 
-async def _round(log: Log) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+async def _round(log: Log) -> tuple[Times, Times]:
     """Ask each query in turn, ours and theirs, and note the milliseconds."""
     timeline = Timeline(log, lambda: NOW)
-    ours: dict[str, list[float]] = {query: [] for query in QUERIES}
-    theirs: dict[str, list[float]] = {query: [] for query in QUERIES}
+    ours: Times = {query: [] for query in QUERIES}
+    theirs: Times = {query: [] for query in QUERIES}
     for _ in range(EACH):
         for query, (where, values) in QUERIES.items():
             begin = time.perf_counter()
@@ -162,5 +180,9 @@ def _check(query: str, found: Found, expected: list[Record]) -> None:
     )
 
 
-def _p95(times: dict[str, list[float]]) -> float:
-    return quantiles([one for found in times.values() for one in found], n=20)[-1]
+def _p95(values: list[float]) -> float:
+    return quantiles(values, n=20, method="inclusive")[-1]
+
+
+def _worst(rounds: list[dict[str, float]]) -> str:
+    return max(QUERIES, key=lambda query: median([one[query] for one in rounds]))
