@@ -2,8 +2,9 @@
 
 The planner believes that everything is spread evenly, and walks the whole log for what is frequent on the whole and
 absent at its end. So it is given no choice: rows are ordered by an index's value and position, which no other index
-serves, and what else is asked is looked at when a row has been fetched. Nor does it see for what values an index is
-asked: whatever they are, the plan is the same, and is made once for each connection.
+serves, and what else is asked is looked at when a row has been fetched. Nor does it see for what values such an index
+is asked: whatever they are, the plan is the same, and is made once for each connection. Of tags it does see the values:
+without them it expects so many that it starts parallel workers for a handful.
 """
 
 from collections.abc import Sequence
