@@ -9,6 +9,7 @@ from psycopg import AsyncConnection, Connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import InsufficientPrivilege, RaiseException
 
+from app.audit.database.connecting import connect
 from app.audit.database.provision import SchemaMissing, application, create_schema, login_name, prepare
 from app.audit.log import Log
 from app.keys import Keys
@@ -349,3 +350,17 @@ async def test_the_application_may_have_old_versions_of_what_was_erased_given_up
         connection.execute("VACUUM vault.disclosures, vault.keys, pg_catalog.pg_statistic")
         connection.execute("VACUUM (FULL, ANALYZE) vault.subject_keys")
         assert notices == []
+
+
+async def test_no_connection_of_ours_finds_what_somebody_puts_before_the_databases_own_functions(dsn: str) -> None:
+    async with await AsyncConnection.connect(dsn, autocommit=True) as connection:
+        await connection.execute("CREATE SCHEMA before")
+        await connection.execute(
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = before, pg_catalog', current_database());"
+            " END $$"
+        )
+    async with await connect(dsn) as ours, Log.open(dsn, SEALER) as log, log.pool.connection() as pooled:
+        for one in (ours, pooled):
+            cursor = await one.execute("SELECT current_schemas(true)")
+            assert await cursor.fetchone() == (["pg_catalog"],)
+        assert await log.append([draft()]) == 1
