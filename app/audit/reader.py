@@ -6,6 +6,7 @@ decoded once. Every answer is what was in the log at one moment.
 
 import asyncio
 from collections.abc import Sequence
+from typing import cast
 
 from msgspec import Struct
 from psycopg import AsyncConnection
@@ -52,12 +53,17 @@ class Reader:
         answer: asyncio.Future[Page] = asyncio.get_running_loop().create_future()
         self._waiting.append((selections, answer))
         if len(self._tasks) < UNDER_WAY:
-            task = asyncio.create_task(self._drain(), name="read")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.add(asyncio.create_task(self._drain(), name="read"))
         return await answer
 
     async def _drain(self) -> None:
+        try:
+            await self._answer_all()
+        finally:
+            # Not by a callback when it is done: who asks before that is called would wait for nobody.
+            self._tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    async def _answer_all(self) -> None:
         while self._waiting:
             batch = self._waiting[:BATCH]
             del self._waiting[:BATCH]

@@ -121,7 +121,7 @@ FAULTS = [
         f"CREATE FUNCTION public.mine() {BODY.replace('RETURN NEW; END', 'RETURN NULL; END')};"
         "CREATE TRIGGER mine BEFORE UPDATE ON vault.disclosures FOR EACH ROW EXECUTE FUNCTION public.mine()",
         "DROP FUNCTION public.mine CASCADE",
-        "mine of vault.disclosures is not ours: it runs mine()",
+        "mine of vault.disclosures is not ours: it runs public.mine()",
     ),
     (
         "SPH-DB-007",

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import stat
+import threading
 from pathlib import Path
 from uuid import uuid4
 
+import msgspec
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,7 +21,7 @@ from app.audit.signing import store as store_module
 from app.audit.signing.edge import CompleteTile, Edge
 from app.audit.signing.rotation import NothingToRotate, stage
 from app.audit.signing.signer import AnotherHistory, Refused
-from app.audit.signing.store import SignerBusy, Store
+from app.audit.signing.store import SignerBusy, Staged, Store
 from app.audit.signing.tree import NotInTree, Tampered, Tree, publish
 from app.audit.transparency.keys import Verifier
 from app.audit.transparency.notes import open_checkpoint, open_note
@@ -227,6 +229,36 @@ async def test_the_login_of_the_application_may_sign_and_not_change_what_is_sign
             async with log.pool.connection() as connection:
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     await connection.execute(change_.encode())
+
+
+def test_whoever_reads_keys_while_they_are_replaced_and_destroyed_reads_them_whole_or_none(tmp_path: Path) -> None:
+    store, keys = Store(tmp_path), Staged(keys=("one" * 50, "other" * 50))
+    is_done = threading.Event()
+
+    def change() -> None:
+        for _ in range(200):
+            store.keep_staged(keys)
+            store.keep_staged(keys)
+            store.drop_staged()
+        is_done.set()
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    seen: set[Staged | None] = set()
+    try:
+        while not is_done.is_set():
+            seen.add(Store(tmp_path).staged())
+    finally:
+        changing.join()
+    assert seen == {keys, None}
+
+
+def test_keys_that_were_damaged_are_no_keys(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.keep_staged(Staged(keys=("one",)))
+    (tmp_path / "next.json").write_bytes(bytes(20))
+    with pytest.raises(msgspec.DecodeError):
+        store.staged()
 
 
 async def test_two_processes_do_not_share_a_directory(tmp_path: Path) -> None:

@@ -92,9 +92,11 @@ class Store:
 
     def drop_staged(self) -> None:
         """Destroy the keys that were to follow."""
-        _shred(self.directory / "next.json")
-        (self.directory / "next.json").unlink(missing_ok=True)
-        self._sync()
+        path = self.directory / "next.json"
+        with contextlib.suppress(FileNotFoundError), path.open("r+b") as file:
+            path.unlink()
+            sync_directory(self.directory)
+            _overwrite(file.fileno())
 
     def keep_signed(self, signed: Signed) -> None:
         """Keep what is about to be published. Raises `ValueError` for less than was kept before: it never shrinks."""
@@ -105,10 +107,18 @@ class Store:
             self._replace("state.json", signed)
 
     def _read(self, name: str, type_: type[T]) -> T | None:
-        try:
-            return msgspec.json.decode((self.directory / name).read_bytes(), type=type_)
-        except FileNotFoundError:
-            return None
+        path = self.directory / name
+        while True:
+            try:
+                with path.open("rb") as file:
+                    try:
+                        return msgspec.json.decode(file.read(), type=type_)
+                    except msgspec.DecodeError:
+                        if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                            raise
+                        # It was replaced and written over while we read it.
+            except FileNotFoundError:
+                return None
 
     def _replace(self, name: str, value: Struct, *, shred: bool = False) -> None:
         self._make()
@@ -116,9 +126,6 @@ class Store:
 
     def _make(self) -> None:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-    def _sync(self) -> None:
-        sync_directory(self.directory)
 
 
 def write(path: Path, octets: bytes, *, shred: bool = False) -> None:
@@ -144,11 +151,6 @@ def sync_directory(directory: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
-
-
-def _shred(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError), path.open("r+b") as file:
-        _overwrite(file.fileno())
 
 
 def _overwrite(opened: int) -> None:
