@@ -157,7 +157,7 @@ FAULTS = [
         "SPH-DB-016",
         "CREATE TABLE public.more () INHERITS (audit.tiles)",
         "DROP TABLE public.more",
-        "The rows of more are read as if they stood in audit.tiles",
+        "The rows of public.more are read as if they stood in audit.tiles",
     ),
     (
         "SPH-DB-008",
