@@ -45,6 +45,7 @@ from app.audit.sealing.vault import Vault
 from app.audit.signing.published import PublishedLog, proof_of
 from app.audit.signing.signer import Signer
 from app.audit.signing.store import Store
+from app.audit.signing.timestamps import Timestamps
 from app.audit.signing.tree import Tree
 from app.audit.signing.witness_client import NoWitness, Witnesses
 from app.audit.webhook import Target, Webhook
@@ -105,6 +106,7 @@ class Platform:
         self.acts = Acts(self.dispatch, lambda: log.head)
         self.tree = Tree(log.pool)
         self.signer = signer_of(settings, keys, log, self.tree)
+        self.timestamps = Timestamps.by(settings, log)
         self.webhook = Webhook(log, target) if (target := webhook_target(settings, keys)) else None
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._is_set_up = False
@@ -123,6 +125,8 @@ class Platform:
             platform.start("sweeper", platform.sweeper.run)
             platform.start("signer", platform.signer.run)
             platform.start("seals", lambda: keep_sealing(log))
+            if platform.timestamps:
+                platform.start("timestamps", platform.timestamps.run)
             if platform.webhook:
                 platform.start("webhook", platform.webhook.run)
             platform.start("acts", lambda: platform.acts.run(settings.heartbeat))
@@ -165,6 +169,7 @@ class Platform:
             found.append("The log cannot be written: nothing can be changed, and what is read is not recorded.")
         telemetry.WRITABLE.set(self.dispatch.can_write)
         found += self.signer.faults()
+        found += self.timestamps.faults() if self.timestamps else []
         if self.webhook and self.webhook.wrong:
             found.append(f"The webhook does not get on. {self.webhook.wrong}")
         telemetry.SIGNED.set(self.signer.size)

@@ -45,6 +45,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     log_origin: str | None = None
     witness_policy: Path | None = None
     retention: Mapping[str, int] = msgspec.field(default_factory=dict[str, int])
+    timestamp_url: str | None = None
+    timestamp_root: Path | None = None
     webhook_url: str | None = None
     webhook_secret: bytes | None = None
 
@@ -70,6 +72,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     def read(cls, environment: Mapping[str, str] | None = None) -> "Settings":
         """Read the environment; raises `BadSetting` with a sentence that says what would do."""
         given = Environment(os.environ if environment is None else environment)
+        given.together("TIMESTAMP_URL", "TIMESTAMP_ROOT")
         return cls(
             data=Path(given.text("DATA", ".sophon")).expanduser().absolute(),
             port=given.number("PORT", 8000, 1, 65535),
@@ -90,6 +93,8 @@ class Settings(Struct, frozen=True, kw_only=True):
             log_origin=given.origin("LOG_ORIGIN"),
             witness_policy=given.path("WITNESS_POLICY"),
             retention=given.days("RETENTION", ("security", "reads", "pulse")),
+            timestamp_url=given.web("TIMESTAMP_URL"),
+            timestamp_root=given.path("TIMESTAMP_ROOT"),
             webhook_url=given.web("WEBHOOK_URL"),
             webhook_secret=given.shared_secret("WEBHOOK_SECRET", "WEBHOOK_URL"),
         )
@@ -104,6 +109,12 @@ class Environment:
     def text(self, name: str, default: str) -> str:
         """Read a text; an empty variable counts as absent."""
         return self._variables.get(f"SOPHON_{name}", "").strip() or default
+
+    def together(self, one: str, other: str) -> None:
+        """See that two variables are both set, or neither."""
+        if bool(self.text(one, "")) != bool(self.text(other, "")):
+            there, missing = (one, other) if self.text(one, "") else (other, one)
+            raise BadSetting(f"SOPHON_{there} goes with SOPHON_{missing}, which is not set.")
 
     def number(self, name: str, default: int, low: int, high: int) -> int:
         """Read a whole number within bounds."""

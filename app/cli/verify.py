@@ -14,9 +14,11 @@ from app.audit.evidence.exported import open_exported, verify_exported
 from app.audit.evidence.findings import Tampered, keep_evidence
 from app.audit.evidence.plain import read, read_text
 from app.audit.evidence.replica import compare
+from app.audit.evidence.stamps import Stamped, judge
 from app.audit.evidence.trust import Trust, Unverifiable, read_keys, trust_of
 from app.audit.evidence.verify import connected, verify_log
 from app.audit.evidence.walk import Whole
+from app.audit.signing.tokens import Authorities, NoAuthority
 from app.audit.transparency.notes import MAX_NOTE, NoteRejected
 from app.audit.transparency.policies import Peer, Policy, PolicyMalformed, QuorumMissed, parse_policy
 from app.audit.transparency.strict import Rejected
@@ -34,6 +36,9 @@ _PATH: Any = click.Path(path_type=Path)
 @click.option("--since", type=_PATH, multiple=True, metavar="CHECKPOINT", help="A checkpoint that you saved before.")
 @click.option("--export", "export", type=_PATH, metavar="DIR", help="An exported directory, and no database.")
 @click.option("--vkeys", type=_PATH, metavar="FILE", help="The log's verifier keys, in place of the signer's own.")
+@click.option(
+    "--timestamp-root", type=_PATH, metavar="FILE", help="Certificates (PEM) of the timestamp authorities you believe."
+)
 @click.option("--against", metavar="DSN", help="A replica, to be compared entry by entry.")
 @click.option("--state", is_flag=True, help="Replay the log too, and compare the read models.")
 @click.option(
@@ -49,12 +54,15 @@ def audit_verify(
     since: tuple[Path, ...],
     export: Path | None,
     vkeys: Path | None,
+    timestamp_root: Path | None,
     against: str | None,
     state: bool,
     max_age: int,
     evidence: Path,
 ) -> None:
     """Hash every entry anew, and compare with every root that was signed.
+
+    Timestamps that stand in the log have to be of it; who signed them is judged by --timestamp-root.
 
     Exit code: 0 whole, 1 tampered with (where is told, and written into a file), 2 could not be checked, 3 whole, but
     too few witnesses have cosigned, or entries have not been signed for longer than --max-age.
@@ -65,10 +73,11 @@ def audit_verify(
     async def verify(settings: Settings) -> None:
         saved = [read(path, MAX_NOTE) for path in since]
         trust = read_keys(read_text(vkeys)) if vkeys else trust_of(settings.signer_directory)
+        authorities = _authorities(timestamp_root or settings.timestamp_root)
         if export:
-            _verify_export(export, trust, saved, settings)
+            _verify_export(export, trust, saved, settings, authorities)
         else:
-            await _verify_database(settings, trust, saved, against, max_age)
+            await _verify_database(settings, trust, saved, against, max_age, authorities)
             if state:
                 await _verify_state(settings)
 
@@ -105,7 +114,20 @@ def must_be_known(trust: Trust | None, settings: Settings) -> Trust:
     return trust
 
 
-def _verify_export(directory: Path, trust: Trust | None, saved: Sequence[bytes], settings: Settings) -> None:
+def _authorities(path: Path | None) -> Authorities | None:
+    try:
+        return Authorities.by(path) if path else None
+    except NoAuthority as error:
+        raise Unverifiable(str(error)) from error
+
+
+def _verify_export(
+    directory: Path,
+    trust: Trust | None,
+    saved: Sequence[bytes],
+    settings: Settings,
+    authorities: Authorities | None,
+) -> None:
     if trust is None:
         console.print(
             "The keys are those of the export itself: it is shown to be of one piece, and not who made it. Compare its "
@@ -114,17 +136,25 @@ def _verify_export(directory: Path, trust: Trust | None, saved: Sequence[bytes],
     exported = open_exported(directory, trust)
     with progressing("verifying", exported.checkpoint.size) as progress:
         whole = verify_exported(exported, saved, progress)
+    stamped = judge(whole.stamps, exported.trust.origin, authorities)
     click.echo(f"whole: {whole.entries} entries of {exported.trust.origin}, root {whole.root.hex()}")
+    _tell_time(stamped, authorities)
     see_to_policy(settings, exported.trust, exported.note)
 
 
 async def _verify_database(
-    settings: Settings, trust: Trust | None, saved: Sequence[bytes], against: str | None, max_age: int
+    settings: Settings,
+    trust: Trust | None,
+    saved: Sequence[bytes],
+    against: str | None,
+    max_age: int,
+    authorities: Authorities | None,
 ) -> None:
     known = must_be_known(trust, settings)
     async with administered(settings, console.print) as dsn, connected(dsn) as connection:
         with progressing("verifying", 0) as progress:
             whole = await verify_log(connection, known, saved, progress)
+        stamped = judge(whole.stamps, known.origin, authorities)
         click.echo(f"whole: {whole.entries} entries of {known.origin}, root {whole.root.hex()}")
         if whole.pruned:
             console.print(f"{whole.pruned:,} entries pruned, as the log says; their hashes are kept.")
@@ -134,12 +164,27 @@ async def _verify_database(
                     common = await compare(connection, replica, progress)
             click.echo(f"the replica has the same {common} entries; it is {whole.entries - common} behind")
     console.print(f"{whole.checkpoints:,} checkpoints are signed; {whole.unsigned:,} entries come after the newest.")
+    _tell_time(stamped, authorities)
     if whole.newest is None:
         if whole.entries:
             raise Unverifiable("Nothing of this log is signed yet, so nothing is proven.")
         return
     see_to_policy(settings, known, whole.newest.note)
     _see_to_age(whole, max_age)
+
+
+def _tell_time(stamped: Sequence[Stamped], authorities: Authorities | None) -> None:
+    if not stamped:
+        return
+    size, token = stamped[-1].size, stamped[-1].token
+    console.print(
+        f"Timestamps: {len(stamped):,}. By the newest, the first {size:,} entries were there at "
+        f"{token.at:%Y-%m-%dT%H:%M:%SZ}, as {token.authority} says.",
+        markup=False,
+        highlight=False,
+    )
+    if authorities is None:
+        console.print("Who signed them is not judged: name the authorities that you believe, --timestamp-root FILE.")
 
 
 async def _verify_state(settings: Settings) -> None:

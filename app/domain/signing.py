@@ -1,4 +1,4 @@
-"""The keys that sign the log itself: that others sign it from now on stands in the log, signed by those before."""
+"""The keys that sign the log itself, each announced under those before; and who outside vouches for its age."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -6,10 +6,14 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from app.domain.approvals import About, Action, JointCommand
-from app.domain.event import Event
+from app.domain.event import Access, Event
+from app.domain.exports import Size
 
 VerifierKey = Annotated[str, Meta(max_length=4096, pattern=r"^[^\s+]{1,255}\+[0-9a-f]{8}\+[A-Za-z0-9+/]+={0,2}(?!\n)$")]
 """A public key in the text of C2SP signed-note: name, id and key."""
+
+Token = Annotated[str, Meta(max_length=49_152, pattern=r"^[A-Za-z0-9+/]+={0,2}(?!\n)$")]
+"""A timestamp token (RFC 3161): DER in base64."""
 
 VerifierKeys = Annotated[tuple[VerifierKey, ...], Meta(min_length=1, max_length=4)]
 
@@ -35,3 +39,13 @@ class RotateLogKey(JointCommand, frozen=True, kw_only=True):
     def happen(self, *_: Any) -> Iterator[Event]:
         """Yield `LogKeyRotated`."""
         yield LogKeyRotated(retired=self.retired, keys=self.keys)
+
+
+class CheckpointTimestamped(Access, frozen=True, kw_only=True):
+    """An authority says when the log had its first `size` entries: it has signed the digest of that checkpoint's text.
+
+    What the text is (origin, size and root) is computed from the entries; `token` has SHA-256 of it, and the time.
+    """
+
+    size: Size
+    token: Token

@@ -39,6 +39,7 @@ TEMPLATES: Mapping[str, str] = {
     "SubjectErased": "erased everything that was sealed for {subject}",
     "AuditQueried": "read the log ({question})",
     "StateSealed": "sealed the state as of position {position}",
+    "CheckpointTimestamped": "had the checkpoint of {size} entries timestamped",
     "StateRebuilt": "rebuilt {tables} as of position {position}; {differences} rows had been different",
     "StateRepaired": "wrote {rows} rows of {tables} anew, which had been different",
 }

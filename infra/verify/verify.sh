@@ -1,12 +1,13 @@
 #!/bin/sh
 # Verifies an export of the audit log with nothing but a shell, coreutils, awk, find and openssl:
 #
-#   sh verify.sh DIR [--key VKEYS] [--since OLD_CHECKPOINT]
+#   sh verify.sh DIR [--key VKEYS] [--since OLD_CHECKPOINT] [--text SIZE]
 #
 # every entry is hashed (RFC 6962), the hashes are compared with the tiles (C2SP tlog-tiles), and the root over them with
 # the signed checkpoint (C2SP tlog-checkpoint). --key: the log's verifier keys, one on each line, which you were given by
 # somebody you believe; without it those in DIR are used, which proves that DIR is of one piece, not who made it.
 # --since: a checkpoint that you saved before; the log has to continue it.
+# --text: print, and nothing else, the text of the checkpoint of the first SIZE entries, which a timestamp is of.
 #
 # exit 0: whole   1: tampered with   2: could not be checked
 # Some 10,000 entries take a few seconds; for a million take `sophon audit verify --export` or Go's sumdb packages.
@@ -18,16 +19,20 @@ umask 077
 tampered() { echo "TAMPERED: $*" >&2; exit 1; }
 cannot() { echo "cannot check: $*" >&2; exit 2; }
 
-dir='' keys='' since=''
+dir='' keys='' since='' text=''
 while [ $# -gt 0 ]; do
     case $1 in
     --key) [ $# -ge 2 ] || cannot "--key needs a file"; keys=$2; shift 2 ;;
     --since) [ $# -ge 2 ] || cannot "--since needs a file"; since=$2; shift 2 ;;
+    --text) [ $# -ge 2 ] || cannot "--text needs a size"; text=$2; shift 2 ;;
     -*) cannot "there is no option $1" ;;
     *) [ -z "$dir" ] || cannot "one directory, please"; dir=$1; shift ;;
     esac
 done
-[ -n "$dir" ] || cannot "usage: verify.sh DIR [--key VKEYS] [--since OLD_CHECKPOINT]"
+[ -n "$dir" ] || cannot "usage: verify.sh DIR [--key VKEYS] [--since OLD_CHECKPOINT] [--text SIZE]"
+case $text in *[!0-9]* | 0* | ????????????????*) cannot "--text needs a size" ;; esac
+exec 3>&1
+[ -z "$text" ] || exec >&2
 for tool in openssl sha256sum base64 od awk find cmp; do
     command -v "$tool" >/dev/null 2>&1 || cannot "$tool is not installed"
 done
@@ -263,5 +268,12 @@ if [ -n "$since" ]; then
     climb ''
     [ "$found" = "$old_root" ] ||
         tampered "the first $old_size entries have the root $found, and $old_root was signed before: another history"
+fi
+if [ -n "$text" ]; then
+    [ "$text" -le "$size" ] || cannot "there are $size entries"
+    head -n "$text" "$work/all" >"$work/level"
+    climb ''
+    for byte in $(printf %s "$found" | sed 's/../& /g'); do printf "\\$(printf %o $((0x$byte)))"; done >"$work/root"
+    printf '%s\n%s\n%s\n' "$log" "$text" "$(base64 -w0 <"$work/root")" >&3
 fi
 echo "whole: $size entries of $log, root $root"

@@ -43,7 +43,7 @@ from app.domain.runs import (
     NotebookStopped,
     NotebookStopRequested,
 )
-from app.domain.signing import LogKeyRotated
+from app.domain.signing import CheckpointTimestamped, LogKeyRotated
 from app.domain.states import StateRebuilt, StateRepaired, StateSealed, TableDigest
 from app.domain.subjects import SubjectErased
 from app.domain.tokens import Scope, TokenIssued, TokenRevoked, TokenUsed
@@ -138,6 +138,7 @@ EVER_SHIPPED: tuple[Event, ...] = (
     ),
     Pruned(by=54, of="reads"),
     StateRecovered(head=40, size=48, root="0" * 64, sealed=2, by=(_USER,)),
+    CheckpointTimestamped(size=48, token="MAA="),
 )
 
 SOON = datetime(2030, 1, 1, tzinfo=UTC)

@@ -13,7 +13,10 @@ from app.audit.log import Log
 from app.audit.signing.published import receipt
 from app.audit.signing.signer import Signer
 from app.audit.signing.store import Store
+from app.audit.signing.timestamps import Timestamps
+from app.audit.signing.tokens import Authorities
 from app.audit.signing.tree import Tree
+from tests.audit.authority import Authority, answering
 from tests.audit.signed import ORIGIN, signed_log
 from tests.audit.test_export import export
 from tests.database import SEALER
@@ -40,7 +43,7 @@ def told(kind: str) -> list[tuple[str, str, int]]:
 
 @pytest.fixture
 async def desk(dsn: str, tmp_path: Path) -> Path:
-    """Lay on an auditor's desk what the guide begins with: an export, keys, a saved checkpoint, a receipt."""
+    """Lay on an auditor's desk what the guide begins with: an export, keys, a checkpoint, a root, a receipt."""
     trust = await signed_log(dsn, tmp_path / "signer", (300,))
     desk = tmp_path / "desk"
     desk.mkdir()
@@ -48,6 +51,10 @@ async def desk(dsn: str, tmp_path: Path) -> Path:
         newest = await Tree(log.pool).newest()
         assert newest is not None
         (desk / "saved-checkpoint").write_bytes(newest.note)
+        authority = Authority(tmp_path / "authority")
+        (desk / "tsa-root.pem").write_bytes(authority.root.read_bytes())
+        async with answering(authority.reply) as url:
+            await Timestamps(log, Store(tmp_path / "signer"), url, Authorities.by(authority.root)).stamp()
     trust = await signed_log(dsn, tmp_path / "signer", (600,))
     await export(dsn, desk / "export", trust)
     async with Log.open(dsn, SEALER) as log:

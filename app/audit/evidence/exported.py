@@ -13,6 +13,7 @@ from app.audit.evidence.bundles import compare_leaves, read_bundle, read_tile
 from app.audit.evidence.findings import Finding, Tampered, legible
 from app.audit.evidence.leaves import PAGE, hashes_of
 from app.audit.evidence.plain import must_be_plain, open_plain, read_plain, text_of
+from app.audit.evidence.stamps import stamps_in
 from app.audit.evidence.trust import Trust, Unverifiable, read_keys
 from app.audit.evidence.walk import Head, Walk, Whole
 from app.audit.pruned import is_tombstone
@@ -116,9 +117,10 @@ def verify_exported(
     size = exported.checkpoint.size
     newest = Head(size, exported.checkpoint.root, exported.note, "the export's checkpoint")
     heads = [Head((one := exported.trust.open(note)).size, one.root, note, "the saved checkpoint") for note in saved]
-    walk = Walk([newest, *heads])
     if exported.manifest.format == "tiles":
         must_be_plain(exported.directory)
+    walk = Walk([newest, *heads], stamps=stamps_in(entries_from(exported, 0)))
+    if exported.manifest.format == "tiles":
         for after, entries, hashes in _bundles(exported.directory, size):
             _compare_tiles(exported.directory, walk.take(hashes, b"\n".join(entries)))
             take(after, entries, hashes)
@@ -139,7 +141,7 @@ def verify_exported(
     else:
         raise Unverifiable(f"An export as {exported.manifest.format} is for reading. Verify one as tiles, or as jsonl.")
     walk.end()
-    return Whole(size, walk.tiling.root(), 1 + len(heads), newest)
+    return Whole(size, walk.tiling.root(), 1 + len(heads), newest, stamps=walk.stamps())
 
 
 def entries_from(exported: Exported, after: int) -> Iterator[tuple[int, list[bytes]]]:

@@ -22,6 +22,7 @@ Kind = Literal[
     "differs",
     "columns",
     "hidden",
+    "timestamp",
 ]
 
 

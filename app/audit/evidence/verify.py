@@ -24,6 +24,7 @@ from app.audit.evidence.leaves import (
     pages,
 )
 from app.audit.evidence.locate import locate
+from app.audit.evidence.stamps import read_stamps
 from app.audit.evidence.trust import Trust, Unverifiable, WrongKey
 from app.audit.evidence.walk import Head, Progress, Walk, Whole
 from app.audit.pruned import Prunings, digest_of
@@ -62,7 +63,8 @@ async def verify_log(
         if hidden := await (await connection.execute(HIDING)).fetchall():
             raise Tampered(_hidden([row[0] for row in hidden], await read_size(connection)))
         prunings = await Prunings.read(connection)
-        return await _Verification(connection, trust, Walk(heads), tell, prunings).run()
+        walk = Walk(heads, stamps=await read_stamps(connection))
+        return await _Verification(connection, trust, walk, tell, prunings).run()
 
 
 def _saved(trust: Trust, note: bytes, whence: str) -> Head:
@@ -101,7 +103,7 @@ class _Verification:
             raise Tampered(_others(self._prunings, by))
         newest, at = self._newest or (None, None)
         pruned = sum(map(len, self._prunings.met.values()))
-        return Whole(head, self._walk.tiling.root(), self._checkpoints, newest, at, pruned)
+        return Whole(head, self._walk.tiling.root(), self._checkpoints, newest, at, pruned, self._walk.stamps())
 
     async def _take(self, page: Page, signed: int) -> None:
         """Take a page in, and compare the tiles; on whatever is wrong in it, say exactly where.

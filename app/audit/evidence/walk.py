@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from app.audit.evidence.findings import Finding, Tampered, legible
 from app.audit.evidence.leaves import (
@@ -12,6 +13,7 @@ from app.audit.evidence.leaves import (
     in_order,
     times_of,
 )
+from app.audit.evidence.stamps import Stamp
 from app.audit.signing.edge import CompleteTile
 
 Progress = Callable[[int, int], None]
@@ -37,6 +39,8 @@ class Whole(Struct, frozen=True):
     newest_at: datetime | None = None
     pruned: int = 0
     """Entries of which only the hash is kept, as the log says."""
+    stamps: tuple[Stamp, ...] = ()
+    """Timestamps that stand in it; nothing of them is judged yet."""
 
     @property
     def unsigned(self) -> int:
@@ -47,8 +51,11 @@ class Whole(Struct, frozen=True):
 class Walk:
     """Goes over the entries once, from the first on or from an edge that is proven, and meets the roots on its way."""
 
-    def __init__(self, heads: Iterable[Head] = (), tiling: Tiling | None = None) -> None:
+    def __init__(self, heads: Iterable[Head] = (), tiling: Tiling | None = None, stamps: Sequence[Stamp] = ()) -> None:
         self.tiling = tiling or Tiling()
+        self._stamps = stamps
+        self._sizes = sorted({one.size for one in stamps if one.size >= 0}, reverse=True)
+        self._roots: dict[int, bytes] = {}
         self._heads = sorted(heads, reverse=True)
         self._newest: datetime | None = None
         self._met: Head | None = None
@@ -69,14 +76,20 @@ class Walk:
         """
         complete: list[CompleteTile] = []
         done, start = 0, self.tiling.size
-        while self._heads and self._heads[-1].size <= start + len(hashes):
-            head = self._heads.pop()
-            complete += self.tiling.extend(hashes[done : head.size - start])
-            done = head.size - start
-            self._meet(head)
+        while (size := self._next()) is not None and size <= start + len(hashes):
+            complete += self.tiling.extend(hashes[done : size - start])
+            done = size - start
+            if self._sizes and self._sizes[-1] == size:
+                self._roots[self._sizes.pop()] = self.tiling.root()
+            else:
+                self._meet(self._heads.pop())
         complete += self.tiling.extend(hashes[done:])
         self._look_at_times(text, start, times)
         return complete
+
+    def stamps(self) -> tuple[Stamp, ...]:
+        """Give the timestamps, each with the root that the entries had at its size, if there were so many before it."""
+        return tuple(replace(one, root=self._roots.get(one.size)) for one in self._stamps)
 
     def end(self) -> None:
         """Raise `Tampered` if there is a root of more entries than there were."""
@@ -94,6 +107,10 @@ class Walk:
                     notes=notes(self._met, head),
                 )
             )
+
+    def _next(self) -> int | None:
+        """Give the size at which there is something to compare, or to remember."""
+        return min([*self._sizes[-1:], *(head.size for head in self._heads[-1:])], default=None)
 
     def _meet(self, head: Head) -> None:
         if (root := self.tiling.root()) != head.root:
