@@ -22,10 +22,15 @@ LONGEST_BUNDLE = WIDTH * (MAX_ENTRY + 2)
 """Bytes of a bundle of the longest entries."""
 
 
+def bundle_octets(directory: Path, index: int, width: int) -> bytes:
+    """Read the file of one bundle, whatever is in it; raises `Tampered` if there is none."""
+    return _file(directory, entries_path(index, width), index * WIDTH + 1, index * WIDTH + width)
+
+
 def read_bundle(directory: Path, index: int, width: int) -> list[bytes]:
     """Read one bundle of entries; raises `Tampered` if it does not hold so many."""
     path = entries_path(index, width)
-    octets = _file(directory, path, index * WIDTH + 1, index * WIDTH + width)
+    octets = bundle_octets(directory, index, width)
     try:
         entries = unpack_entries(octets)
     except Malformed as error:

@@ -9,11 +9,11 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from app.audit.evidence.bundles import compare_leaves, read_bundle, read_tile
+from app.audit.evidence.bundles import bundle_octets, compare_leaves, read_bundle, read_tile
 from app.audit.evidence.findings import Finding, Tampered, legible
 from app.audit.evidence.leaves import PAGE, hashes_of
 from app.audit.evidence.plain import must_be_plain, open_plain, read_plain, text_of
-from app.audit.evidence.stamps import stamps_in
+from app.audit.evidence.stamps import MARK, stamps_in
 from app.audit.evidence.trust import Trust, Unverifiable, read_keys
 from app.audit.evidence.walk import Head, Walk, Whole
 from app.audit.pruned import is_tombstone
@@ -119,7 +119,7 @@ def verify_exported(
     heads = [Head((one := exported.trust.open(note)).size, one.root, note, "the saved checkpoint") for note in saved]
     if exported.manifest.format == "tiles":
         must_be_plain(exported.directory)
-    walk = Walk([newest, *heads], stamps=stamps_in(entries_from(exported, 0)))
+    walk = Walk([newest, *heads], stamps=stamps_in(entries_from(exported, 0, MARK)))
     if exported.manifest.format == "tiles":
         for after, entries, hashes in _bundles(exported.directory, size):
             _compare_tiles(exported.directory, walk.take(hashes, b"\n".join(entries)))
@@ -144,11 +144,19 @@ def verify_exported(
     return Whole(size, walk.tiling.root(), 1 + len(heads), newest, stamps=walk.stamps())
 
 
-def entries_from(exported: Exported, after: int) -> Iterator[tuple[int, list[bytes]]]:
-    """Give the entries after a position, in runs, with what stands before each. Verify the export first."""
+def entries_from(exported: Exported, after: int, having: bytes = b"") -> Iterator[tuple[int, list[bytes]]]:
+    """Give the entries after a position, in runs, with what stands before each. Verify the export first.
+
+    Bundles that do not have some octets in them may be passed over.
+    """
     directory, size = exported.directory, exported.checkpoint.size
+    starts = (
+        one
+        for one in _starts(after, size)
+        if not having or having in bundle_octets(directory, one // WIDTH, min(WIDTH, size - one))
+    )
     runs = (
-        ((start, read_bundle(directory, start // WIDTH, min(WIDTH, size - start))) for start in _starts(after, size))
+        ((start, read_bundle(directory, start // WIDTH, min(WIDTH, size - start))) for start in starts)
         if exported.manifest.format == "tiles"
         else _lines(directory, size)
     )

@@ -17,7 +17,8 @@ from app.audit.transparency.checkpoints import Checkpoint
 from app.domain.signing import CheckpointTimestamped
 
 _TYPE = CheckpointTimestamped.__name__
-_MARK = f'"type":"{_TYPE}"'.encode()
+MARK = f'"type":"{_TYPE}"'.encode()
+"""What stands in every entry that is one, as they are written."""
 
 
 class Stamp(Struct, frozen=True):
@@ -59,7 +60,7 @@ def stamps_in(runs: Iterable[tuple[int, Sequence[bytes]]]) -> list[Stamp]:
             found += [
                 Stamp(position, entry, _size_in(entry))
                 for position, entry in enumerate(entries, after + 1)
-                if _MARK in entry and _is_stamp(entry)
+                if MARK in entry and _is_stamp(entry)
             ]
     return found
 
