@@ -8,13 +8,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from aiohttp import web
 
 from app.audit.log import Log
 from app.audit.signing import witness_server
 from app.audit.signing.signer import Signer
 from app.audit.signing.store import SignerBusy, Store
 from app.audit.signing.tree import Tree
-from app.audit.signing.witness_client import Answer, NoWitness, Witnesses, ask_by_http
+from app.audit.signing.witness_client import LONGEST_ANSWER, Answer, NoWitness, Witnesses, ask_by_http
 from app.audit.signing.witness_server import WitnessServer
 from app.audit.transparency.checkpoints import Checkpoint
 from app.audit.transparency.keys import SigningKey, Verifier
@@ -22,6 +23,7 @@ from app.audit.transparency.notes import open_note, sign_note
 from app.audit.transparency.policies import parse_policy
 from app.audit.transparency.tree import EMPTY_FRONTIER, Frontier, leaf_hash
 from app.audit.transparency.witnessing import MAX_REQUEST, SIZE_TYPE, Refused, origin_hash, request
+from tests.audit.authority import serving
 from tests.audit.signing import ORIGIN, Signing, asked, by, grow, policy, running
 
 LOG = SigningKey.generate(ORIGIN, "ed25519")
@@ -307,3 +309,19 @@ def test_what_is_kept_can_be_read_by_people(tmp_path: Path, witness: WitnessServ
     asyncio.run(asked(witness, "POST", "/add-checkpoint", body_of(0, (), note_of(A))))
     kept = msgspec.json.decode((tmp_path / "witness" / f"{origin_hash(ORIGIN)}.json").read_bytes())
     assert (kept["origin"], kept["size"]) == (ORIGIN, 1)
+
+
+async def test_an_answer_that_comes_in_pieces_is_read_whole_and_no_more_than_it_may_have() -> None:
+    async def slowly(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(int(request.query["pieces"])):
+            await response.write(b"x" * 1_000)
+            await asyncio.sleep(0.001)
+        return response
+
+    async with serving(slowly) as address:
+        assert [len((await ask_by_http("POST", f"{address}?pieces={n}", b""))[2]) for n in (3, 100)] == [
+            3_000,
+            LONGEST_ANSWER,
+        ]

@@ -139,5 +139,9 @@ async def ask_by_http(method: str, address: str, body: bytes) -> Answer:
             method, address, data=body, headers={"Content-Type": TEXT_TYPE}, allow_redirects=False
         ) as response,
     ):
-        answer = await response.content.read(LONGEST_ANSWER)
-        return response.status, response.content_type, answer
+        answer = bytearray()
+        async for piece in response.content.iter_any():  # it may come in several
+            answer += piece
+            if len(answer) >= LONGEST_ANSWER:
+                break
+        return response.status, response.content_type, bytes(answer[:LONGEST_ANSWER])
