@@ -3,9 +3,14 @@
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from app.audit.log import Log
 from tests.database import SEALER, Databases, server
+
+# How long an example takes says something of the machine, which others use too, and nothing of what is asserted.
+settings.register_profile("sophon", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("sophon")
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,15 @@
 """Who may import whom: the table of the design, executed."""
 
 import ast
+import importlib
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from app.domain.errors import Refusal
 
 APP = Path(__file__).parents[1] / "app"
 
@@ -178,3 +182,19 @@ def test_there_is_something_to_check() -> None:
 
 def test_every_module_says_in_a_line_what_it_is() -> None:
     assert [name for name, source in modules().items() if not ast.get_docstring(ast.parse(source))] == []
+
+
+def test_the_name_of_a_problem_is_used_once_in_all_that_there_is() -> None:
+    """Scripts tell problems apart by it."""
+    for module in modules():
+        if module != "app.__main__":
+            importlib.import_module(module)
+    kinds = [kind for kind in subclasses(Refusal) if kind.__module__.startswith("app.")]
+    names = Counter(kind.problem() for kind in kinds)
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def subclasses(kind: type[Refusal]) -> Iterator[type[Refusal]]:
+    for below in kind.__subclasses__():
+        yield below
+        yield from subclasses(below)

@@ -21,6 +21,7 @@ ProjectInPath: TypeAlias = Annotated[ProjectName, PathParameter(**_rules(Project
 NotebookInPath: TypeAlias = Annotated[NotebookName, PathParameter(**_rules(NotebookName))]
 UserInPath: TypeAlias = Annotated[UserId, PathParameter(**_rules(UserId))]
 TokenInPath: TypeAlias = Annotated[TokenId, PathParameter(**_rules(TokenId))]
+PositionInPath: TypeAlias = Annotated[int, PathParameter(ge=1, le=2**53, description="A position in the log.")]
 
 OnlyGroup: TypeAlias = Annotated[GroupName | None, QueryParameter(**_rules(GroupName), required=False)]
 OnlyProject: TypeAlias = Annotated[ProjectName | None, QueryParameter(**_rules(ProjectName), required=False)]

@@ -8,10 +8,11 @@ from litestar import Request, Router, get
 from litestar.di import NamedDependency
 from litestar.exceptions import ValidationException
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromPath, PathParameter, QueryParameter
+from litestar.params import QueryParameter
 from litestar.response import Stream
 from msgspec import Struct
 
+from app.api.addresses import PositionInPath
 from app.api.auth import COOKIE, SCOPE, Asker
 from app.api.pages import MOST, PRINTABLE, Limit
 from app.api.problems import problems
@@ -87,7 +88,7 @@ async def list_entries(
 
 @get("/audit/entries/{position:int}", opt={SCOPE: Scope.AUDIT}, responses=problems(403, 404))
 async def show_entry(
-    position: FromPath[Annotated[int, PathParameter(ge=1, le=2**53, description="A position.")]],
+    position: PositionInPath,
     timeline: NamedDependency[Timeline],
     asker: NamedDependency[Asker],
 ) -> TimelineEntry:

@@ -9,6 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import PathParameter, QueryParameter
 from msgspec import Struct
 
+from app.api.addresses import PositionInPath
 from app.api.auth import SCOPE, Asker
 from app.api.pages import Limit
 from app.api.problems import problems
@@ -25,7 +26,6 @@ Kind = Annotated[str, PathParameter(max_length=20, pattern=r"^[a-z]+$", descript
 Name = Annotated[
     str, PathParameter(max_length=100, pattern=r"^[a-z0-9_-]+$", description="A slug, an opaque id, or a user's name.")
 ]
-Position = Annotated[int, PathParameter(ge=1, le=2**53, description="A position in the log.")]
 When = Annotated[
     str | None,
     QueryParameter(
@@ -107,7 +107,7 @@ async def show_blame(
 
 @get("/audit/entries/{position:int}/explain", opt={SCOPE: Scope.AUDIT}, responses=problems(403, 404))
 async def explain_entry(
-    position: Position, moments: NamedDependency[Moments], asker: NamedDependency[Asker]
+    position: PositionInPath, moments: NamedDependency[Moments], asker: NamedDependency[Asker]
 ) -> Explanation:
     """Say what an entry means: who, what and why; before and after of what it changed; and what had caused it."""
     await _record(asker, "explain", str(position))

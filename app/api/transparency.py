@@ -9,6 +9,8 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, PathParameter, QueryParameter
 from msgspec import Struct
 
+from app.api.addresses import PositionInPath
+from app.api.audit import NoSuchEntry
 from app.api.auth import GUESTS, SCOPE, Asker
 from app.api.problems import problems
 from app.audit.signing.published import NotSignedYet, PublishedLog
@@ -26,8 +28,6 @@ FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 FOR_A_SECOND = {"Cache-Control": "public, max-age=1"}
 LONGEST_PATH = 100
 
-Position = Annotated[int, PathParameter(ge=1, le=2**53, description="A position in the log.")]
-
 
 class NoSuchTile(NotFound):
     """The log has no such tile, or not yet."""
@@ -35,10 +35,6 @@ class NoSuchTile(NotFound):
 
 class NoCheckpointYet(NotFound):
     """Nothing of the log is signed yet."""
-
-
-class NoSuchEntry(NotFound):
-    """The log does not reach that far."""
 
 
 class NotYetSigned(Refusal):
@@ -115,7 +111,7 @@ async def _tile(published: PublishedLog, path: str) -> bytes:
     responses=_text("A receipt.") | problems(403, 404),
 )
 async def proof(
-    position: Position,
+    position: PositionInPath,
     published: NamedDependency[PublishedLog],
     asker: NamedDependency[Asker],
     entry: Annotated[bool, QueryParameter(required=False, description="Whether the entry itself is put in.")] = True,
@@ -130,7 +126,7 @@ async def proof(
         return Response(await published.receipt(position, with_entry=entry), media_type=TEXT)
     except NotInTree:
         await asker.audit(access)
-        raise NoSuchEntry from None
+        raise NoSuchEntry(str(position)) from None
     except NotSignedYet:
         raise NotYetSigned from None
 
