@@ -328,8 +328,8 @@ async def _rebuild_again_and_again(log: Log, times: int) -> None:
 async def test_rebuilds_that_are_asked_for_at_once_are_done_one_after_the_other(log: Log, projector: Projector) -> None:
     position = await happen(log, *plots)
     assert await projector.reach(position)
-    one, other = await asyncio.gather(rebuild(log), rebuild(log))
-    assert (one.position, other.position) == (position, position + 2)
+    both = await asyncio.gather(rebuild(log), rebuild(log))
+    assert sorted(rebuilt.position for rebuilt in both) == [position, position + 2]  # whichever of them came first
 
 
 async def test_what_an_interrupted_rebuild_left_is_no_hindrance(log: Log, projector: Projector) -> None:
