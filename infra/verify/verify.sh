@@ -5,7 +5,8 @@
 #
 # every entry is hashed (RFC 6962), the hashes are compared with the tiles (C2SP tlog-tiles), and the root over them with
 # the signed checkpoint (C2SP tlog-checkpoint). --key: the log's verifier keys, one on each line, which you were given by
-# somebody you believe; without it those in DIR are used, which proves that DIR is of one piece, not who made it.
+# somebody you believe; without it those in DIR are used, which proves that DIR is of one piece, not who made it. Behind a
+# key may stand the first and the last size that it signs (`-`: it still does), as /audit/log/vkeys writes them.
 # --since: a checkpoint that you saved before; the log has to continue it.
 # --text: print, and nothing else, the text of the checkpoint of the first SIZE entries, which a timestamp is of.
 #
@@ -69,17 +70,25 @@ decode() {
     [ "$(base64 -w0 <"$2")" = "$1" ]
 }
 
+# Whether $1 is a size in its only spelling.
+is_size() { case $1 in '' | *[!0-9]* | 0?* | ????????????????*) return 1 ;; esac }
+
 # --- Keys: <name>+<id>+<base64 of type and key>; the id is the beginning of SHA-256(name, line end, type and key).
 [ -n "$keys" ] || { keys=$dir/vkeys; echo "keys: those of the export itself; compare them with what you were given:"; }
 [ -r "$keys" ] || cannot "$keys cannot be read"
-: >"$work/known"
 : >"$work/copy"
 log=''
 while IFS= read -r line; do
     printf '%s\n' "$line" >>"$work/copy"
+    first=0 last=-
+    case $line in
+    *' '*' '*) rest=${line#* } line=${line%% *} first=${rest%% *} last=${rest#* } ;;
+    *' '*) cannot "$keys has a line that is no key" ;;
+    esac
+    is_size "$first" && { [ "$last" = - ] || is_size "$last"; } || cannot "$keys has a key with sizes that are none"
     name=${line%%+*} rest=${line#*+}
     id=${rest%%+*} key=${rest#*+}
-    case $name in '' | *' '*) cannot "$keys has a line that is no key" ;; esac
+    [ -n "$name" ] || cannot "$keys has a line that is no key"
     [ -z "$log" ] || [ "$log" = "$name" ] || cannot "$keys has keys of several logs"
     log=$name
     decode "$key" "$work/key" || cannot "$keys has a key that is no base64"
@@ -94,11 +103,21 @@ while IFS= read -r line; do
     04 | 06) ;; # other kinds of signatures, which are for other tools
     *) cannot "$keys has a key of a kind that is not known" ;;
     esac
-    printf '%s\n' "$id" >>"$work/known"
+    printf '%s %s\n' "$first" "$last" >>"$work/$id.terms"
     printf '  %.100s\n' "$line"
 done <"$keys"
 cmp -s "$work/copy" "$keys" || cannot "$keys is not lines of text"
 [ -n "$log" ] || cannot "$keys is empty"
+
+# Whether a key with the terms in file $1 signs checkpoints of $size entries.
+is_in_force() {
+    while read -r first last; do
+        [ "$first" -le "$size" ] || continue
+        [ "$last" != - ] || return 0
+        [ "$size" -gt "$last" ] || return 0
+    done <"$1"
+    return 1
+}
 
 # --- A checkpoint: origin, size, root, an empty line, signatures. Sets size and root (in hexadecimal); $1 is the file.
 open_checkpoint() {
@@ -127,10 +146,10 @@ open_checkpoint() {
     cmp -s "$work/copy" "$1" || tampered "$what does not consist of lines"
     [ $part = signatures ] || tampered "$what is not signed"
     [ "$origin" = "$log" ] || cannot "$what is of the log $origin, and the keys are of $log"
-    case $size in '' | *[!0-9]* | 0?* | ????????????????*) tampered "$what has no size" ;; esac
+    is_size "$size" || tampered "$what has no size"
     decode "$root64" "$work/root" && [ "$(wc -c <"$work/root")" -eq 32 ] || tampered "$what has no root"
     root=$(hex "$work/root")
-    signed=0
+    signed=0 retired=0
     while IFS= read -r line; do
         case $line in "$dash "*' '*) ;; *) tampered "$what has a line that is no signature" ;; esac
         rest=${line#"$dash "}
@@ -143,8 +162,9 @@ open_checkpoint() {
         tail -c +5 "$work/signature" >"$work/raw"
         openssl pkeyutl -verify -pubin -keyform DER -inkey "$work/$id.der" -rawin -in "$work/text" \
             -sigfile "$work/raw" >/dev/null 2>&1 || tampered "$what: the signature of $name is wrong"
-        signed=$((signed + 1))
+        if is_in_force "$work/$id.terms"; then signed=$((signed + 1)); else retired=$((retired + 1)); fi
     done <"$work/signatures"
+    [ $signed -gt 0 ] || [ $retired -eq 0 ] || tampered "$what: the key that signed $size entries does not sign so many"
     [ $signed -gt 0 ] || cannot "$what is not signed with an Ed25519 key that we were given: a wrong key, or forged"
 }
 

@@ -70,6 +70,12 @@ def shell() -> Verify:
     return runs("sh", SHELL)
 
 
+@pytest.fixture(params=["go", "node", "shell"])
+def any_verify(request: pytest.FixtureRequest) -> Verify:
+    """Each of the three."""
+    return request.getfixturevalue(request.param)
+
+
 @pytest.fixture(params=["go", "node"])
 def verify(request: pytest.FixtureRequest) -> Verify:
     """Each of the foreign verifiers."""

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from app.audit.evidence.trust import Term
 from app.audit.transparency.keys import SigningKey, Verifier
 from app.audit.transparency.tiles import pack_entries, tiles_of
 from app.audit.transparency.tree import leaf_hash
@@ -24,6 +25,12 @@ def write_export(directory: Path, entries: Sequence[bytes], keys: Sequence[Signi
 def write_keys(path: Path, verifiers: Sequence[Verifier]) -> Path:
     """Write verifier keys, one a line. Gives the file."""
     path.write_text("".join(f"{verifier.text()}\n" for verifier in verifiers))
+    return path
+
+
+def write_terms(path: Path, *terms: tuple[SigningKey, int, int | None]) -> Path:
+    """Write verifier keys, each with the first and the last size that it signs. Gives the file."""
+    path.write_text("".join(f"{Term(key.verifier, since, until).text()}\n" for key, since, until in terms))
     return path
 
 

@@ -98,7 +98,7 @@ def test_what_the_guide_tells_of_the_sumdb_packages_is_so(desk: Path) -> None:
         must_be_here()
     except NoGo as error:
         absent("go", str(error))
-    perform([*told("offline")[:1], *told("go")], desk)  # the first one writes the keys
+    perform(told("go"), desk)
 
 
 def test_the_guide_names_a_test_for_each_of_the_thirty_questions() -> None:

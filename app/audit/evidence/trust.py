@@ -27,6 +27,10 @@ class Term(Struct, frozen=True):
     since: int = 0
     until: int | None = None
 
+    def text(self) -> str:
+        """Write it as `parse_term` reads it."""
+        return f"{self.verifier.text()} {self.since} {'-' if self.until is None else self.until}"
+
 
 class Trust(Struct, frozen=True):
     """The keys of one log. `newest`: the note that the signer remembers, outside of the database."""
@@ -41,8 +45,8 @@ class Trust(Struct, frozen=True):
         return [term.verifier for term in self.terms]
 
     def text(self) -> str:
-        """Write the keys, one on a line."""
-        return "".join(f"{verifier.text()}\n" for verifier in self.verifiers)
+        """Write the keys as `read_keys` reads them, each with the sizes that it signs."""
+        return "".join(f"{term.text()}\n" for term in self.terms)
 
     def open(self, note: bytes) -> Checkpoint:
         """Read a checkpoint of this log, signed by a key that was in force.

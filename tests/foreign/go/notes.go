@@ -20,12 +20,18 @@ const (
 	typeMLDSA44     = 0x06
 )
 
-// key is a verifier key; verifier is nil for a type that cannot be checked here.
+// key is a verifier key; verifier is nil for a type that cannot be checked here. It signs checkpoints of since entries
+// at least, and of until at most; -1: of any number.
 type key struct {
-	name     string
-	id       uint32
-	isLog    bool
-	verifier note.Verifier
+	name         string
+	id           uint32
+	isLog        bool
+	since, until int64
+	verifier     note.Verifier
+}
+
+func (k key) signs(size int64) bool {
+	return k.since <= size && (k.until < 0 || size <= k.until)
 }
 
 type checkpoint struct {
@@ -43,13 +49,37 @@ func parseKeys(text string) ([]key, error) {
 	}
 	var keys []key
 	for _, line := range lines[:len(lines)-1] {
-		parsed, err := parseKey(line)
+		parsed, err := parseTerm(line)
 		if err != nil {
 			return nil, fmt.Errorf("vkeys: %w", err)
 		}
 		keys = append(keys, parsed)
 	}
 	return keys, nil
+}
+
+// parseTerm reads a key, alone or with the first and the last size that it signs ("-": it still does).
+func parseTerm(line string) (key, error) {
+	words := strings.Split(line, " ")
+	parsed, err := parseKey(words[0])
+	if err != nil || len(words) == 1 {
+		return parsed, err
+	}
+	if len(words) != 3 {
+		return parsed, fmt.Errorf("%q is no verifier key with the sizes that it signs", line)
+	}
+	if parsed.since, err = parseSize(words[1]); err == nil && words[2] != "-" {
+		parsed.until, err = parseSize(words[2])
+	}
+	return parsed, err
+}
+
+func parseSize(text string) (int64, error) {
+	size, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || size < 0 || strconv.FormatInt(size, 10) != text {
+		return 0, fmt.Errorf("%q is no size", text)
+	}
+	return size, nil
 }
 
 func parseKey(line string) (key, error) {
@@ -69,7 +99,7 @@ func parseKey(line string) (key, error) {
 	if binary.BigEndian.Uint32(sum[:]) != uint32(id) {
 		return key{}, fmt.Errorf("%q has another id", line)
 	}
-	parsed := key{name: parts[0], id: uint32(id), isLog: typed[0] != typeCosignature}
+	parsed := key{name: parts[0], id: uint32(id), isLog: typed[0] != typeCosignature, until: -1}
 	switch {
 	case typed[0] == typeEd25519:
 		parsed.verifier, err = note.NewVerifier(line)
@@ -99,7 +129,8 @@ func (c cosigner) Verify(msg, sig []byte) bool {
 	return ed25519.Verify(c.public, []byte(signed), sig[8:])
 }
 
-// openCheckpoint opens a note that a key of its log has signed. With all, every key has, and nobody else.
+// openCheckpoint opens a note that a key of its log has signed which signs as many entries. With all, every such key
+// has, and nobody else.
 func openCheckpoint(octets []byte, known []key, all bool) (checkpoint, error) {
 	var verifiers []note.Verifier
 	for _, one := range known {
@@ -121,6 +152,9 @@ func openCheckpoint(octets []byte, known []key, all bool) (checkpoint, error) {
 	byLog := false
 	var signers []string
 	for _, one := range known {
+		if !one.signs(head.size) {
+			continue
+		}
 		signed := one.verifier == nil && has(opened.UnverifiedSigs, one) || has(opened.Sigs, one)
 		if all && !signed {
 			return head, fmt.Errorf("not signed by %s", one.name)
@@ -139,7 +173,7 @@ func openCheckpoint(octets []byte, known []key, all bool) (checkpoint, error) {
 		return head, errors.New("signed by somebody else, too")
 	}
 	if !byLog {
-		return head, errors.New("not signed by a key of its log")
+		return head, fmt.Errorf("not signed by a key of its log that signs %d entries", head.size)
 	}
 	head.signers = strings.Join(signers, ", ")
 	return head, nil
@@ -189,11 +223,8 @@ func parseCheckpoint(text string) (head checkpoint, err error) {
 		return head, errors.New("there are too few lines")
 	}
 	head.origin = lines[0]
-	if head.size, err = strconv.ParseInt(lines[1], 10, 64); err != nil {
+	if head.size, err = parseSize(lines[1]); err != nil {
 		return head, err
-	}
-	if head.size < 0 || strconv.FormatInt(head.size, 10) != lines[1] {
-		return head, fmt.Errorf("%q is no size", lines[1])
 	}
 	root, err := strictBase64(lines[2])
 	if err == nil && len(root) != tlog.HashSize {

@@ -19,6 +19,7 @@ import merkle from "@sigstore/verify/dist/tlog/merkle.js";
 
 const WIDTH = 256;
 const SPKI = Buffer.from("302a300506032b6570032100", "hex");
+const KEY = /^([^+\s]+)\+([0-9a-f]{8})\+([^ ]+)( (0|[1-9][0-9]{0,14}) (-|0|[1-9][0-9]{0,14}))?$/u;
 const LINE = /^\u2014 ([^\s+]+) ([A-Za-z0-9+/]+={0,2})$/u;
 
 const sha256 = (...parts) => parts.reduce((hash, part) => hash.update(part), createHash("sha256")).digest();
@@ -35,19 +36,23 @@ function strictBase64(text) {
   return octets;
 }
 
-// The keys as @sigstore/verify wants them. Others than Ed25519 (type 1) are left out.
+// The keys as @sigstore/verify wants them, and whether each signs so many entries: a key stands alone on its line, or
+// with the first and the last size that it signs ("-": it still does). Others than Ed25519 (type 1) are left out.
 function parseKeys(text) {
   check(text.endsWith("\n"), "vkeys: the last line has no end");
   const keys = text.slice(0, -1).split("\n").map((line) => {
-    const [, name, id, typed] = /^([^+\s]+)\+([0-9a-f]{8})\+(.+)$/u.exec(line) ?? [];
+    const [, name, id, typed, , since, until] = KEY.exec(line) ?? [];
     check(name, `${line} is no verifier key`);
     const octets = strictBase64(typed);
     check(sha256(`${name}\n`, octets).toString("hex", 0, 4) === id, `${line} has another id`);
-    return { name, id: Buffer.from(id, "hex"), octets };
+    const last = until === undefined || until === "-" ? Infinity : Number(until);
+    const signs = (size) => Number(since ?? 0) <= size && size <= last;
+    return { name, id: Buffer.from(id, "hex"), octets, signs };
   });
-  return keys.filter(({ octets }) => octets[0] === 1).map(({ name, id, octets }) => ({
+  return keys.filter(({ octets }) => octets[0] === 1).map(({ name, id, octets, signs }) => ({
     logID: id,
     baseURL: name,
+    signs,
     publicKey: createPublicKey({ key: Buffer.concat([SPKI, octets.subarray(1)]), format: "der", type: "spki" }),
   }));
 }
@@ -62,18 +67,20 @@ function strictNote(octets, keys) {
     check(name, `the note has the line ${line}`);
     return { name, id: strictBase64(signature).subarray(0, 4) };
   });
-  const origin = note.slice(0, note.indexOf("\n"));
-  const own = keys.filter((key) => key.baseURL === origin);
+  const [origin, size] = note.split("\n", 2);
+  check(/^(0|[1-9][0-9]{0,14})$/.test(size), `${size} is no size`);
+  const own = keys.filter((key) => key.baseURL === origin && key.signs(Number(size)));
   const isBy = (line, key) => line.name === key.baseURL && key.logID.equals(line.id);
-  check(own.some((key) => lines.some((line) => isBy(line, key))), "not signed by a key of its log");
-  return note;
+  check(
+    own.some((key) => lines.some((line) => isBy(line, key))),
+    `not signed by a key of its log that signs ${size} entries`,
+  );
+  return { note, own };
 }
 
 function openCheckpoint(octets, keys) {
-  const envelope = strictNote(octets, keys);
-  const origin = envelope.slice(0, envelope.indexOf("\n"));
-  const entry = { inclusionProof: { checkpoint: { envelope } } };
-  return checkpoints.verifyCheckpoint(entry, keys.filter((key) => key.baseURL === origin));
+  const { note, own } = strictNote(octets, keys);
+  return checkpoints.verifyCheckpoint({ inclusionProof: { checkpoint: { envelope: note } } }, own);
 }
 
 function verifyEntry(entry, index, hashes, envelope, head) {
