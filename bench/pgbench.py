@@ -57,12 +57,12 @@ def measure(effort: Effort) -> Iterator[Comparison]:
 
 
 def _script() -> str:
-    """Write an insert of an entry like those that `append` makes, with an id and a project of its own."""
+    """Write an insert of an entry like those that `append` makes, with an id and a notebook of its own."""
     draft = CONTEXT.draft(event())
     line = encode(draft.entry(datetime.now(UTC))).decode()
-    fact_name = draft.tags[0].removeprefix("project:")
+    fact_name = draft.tags[0].removeprefix("notebook:")
     line = line.replace(":", r"\x3a")  # which pgbench would take for the beginning of a variable
-    line = line.replace(draft.id, "' || uuidv7() || E'").replace(fact_name, "project-' || :n || E'")
+    line = line.replace(draft.id, "' || uuidv7() || E'").replace(fact_name, "notebook-' || :n || E'")
     return (
         "\\set n random(1, 9999999)\n"
         "INSERT INTO audit.entries (position, bytes, leaf_hash) "
