@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 UV := $(shell command -v uv || echo .uv/bin/uv)
-SYNC := $(UV) sync --frozen --quiet --python $(PYTHON)
+SYNC := $(UV) sync --frozen --python $(PYTHON)
 export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: help run test check static fix bench image
@@ -43,4 +43,4 @@ image: $(UV) ## build the image that notebooks are containers of
 
 
 .uv/bin/uv:
-	@$(PYTHON) -m pip install --quiet --target .uv uv || ($(PYTHON) -m venv .uv && .uv/bin/pip install --quiet uv)
+	@$(PYTHON) infra/bootstrap/uv.py .uv/bin
