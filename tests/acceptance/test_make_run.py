@@ -7,10 +7,12 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 
+import psycopg
 import pytest
 
 from tests.acceptance.conftest import Lab, populate
 from tests.acceptance.kernel import execute, start_kernel
+from tests.database import FAST, PrivateServer
 from tests.installation import ADMINISTRATOR, Installation, installation
 
 PRESET = re.compile(r"password\s+(\S+)")
@@ -82,6 +84,32 @@ async def test_notebooks_without_isolation_are_not_offered_to_the_world() -> Non
         assert "lab.example.org" in done.stderr
         assert "Docker" in done.stderr
         assert fresh.processes() == []
+
+
+async def test_where_docker_does_not_answer_it_is_said_what_is_missing_and_what_that_means() -> None:
+    async with installation(SOPHON_RUNTIME="auto", DOCKER_HOST="unix:///nowhere") as fresh:
+        await fresh.start()
+        (line,) = [line for line in fresh.output.splitlines() if line.startswith("NOT ISOLATED.")]
+        assert "Docker does not answer (No such file or directory)." in line
+        assert (
+            "Notebooks run as processes of this machine: their code can do whatever you can. Not for production."
+            in line
+        )
+        assert re.search(r"runtime\s+process\b", fresh.output)
+
+
+async def test_a_database_of_ones_own_is_used_and_none_is_made() -> None:
+    with PrivateServer(*FAST) as server:
+        async with installation(SOPHON_DATABASE_URL=server.dsn, SOPHON_RUNTIME="process") as fresh:
+            await fresh.start()
+            await (await fresh.log_in()).do("POST", "/api/groups", {"slug": "space-lab", "title": "Space lab"})
+            assert await fresh.end(signal.SIGINT) == 0
+            assert not (fresh.data / "postgres").exists()
+            with psycopg.connect(server.dsn) as connection:
+                asked = connection.execute("SELECT count(*) FROM audit.entries WHERE type = 'GroupCreated'").fetchone()
+            assert asked == (1,)
+            await fresh.start()
+            assert (await (await fresh.log_in()).get("/api/groups/space-lab"))["title"] == "Space lab"
 
 
 async def test_a_second_one_on_the_same_data_is_refused(shared: Installation) -> None:
