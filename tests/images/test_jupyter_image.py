@@ -18,8 +18,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-SOURCE = Path(__file__).parents[2] / "infra" / "images" / "jupyter"
-IMAGE = os.environ.get("SOPHON_TEST_IMAGE", "sophon-jupyter:dev")
+from app.runtime.containers import connect
+from app.runtime.images import IMAGES, ensure_image
+
+SOURCE = IMAGES / "jupyter"
 HARDENING = (
     *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
     *("--memory", "1g", "--pids-limit", "256", "--publish", "127.0.0.1::8888"),
@@ -117,14 +119,18 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def jupyter_image() -> str:
-    engine = subprocess.run(("docker", "version"), capture_output=True, text=True, check=False)
-    if engine.returncode != 0:
+def engine() -> None:
+    asked = subprocess.run(("docker", "version"), capture_output=True, text=True, check=False)
+    if asked.returncode != 0:
         absent = pytest.fail if "docker" in os.environ.get("SOPHON_REQUIRE", "") else pytest.skip
-        absent(f"no Docker engine answers: {engine.stderr.strip()}")
-    if not docker("images", "--quiet", IMAGE):
-        docker("build", "--network", "host", "--tag", IMAGE, str(SOURCE))
-    return IMAGE
+        absent(f"no Docker engine answers: {asked.stderr.strip()}")
+
+
+@pytest.fixture(scope="module")
+async def jupyter_image(engine: None) -> str:
+    """The image of the recipe as it stands: what is run is what is tested."""
+    async with connect() as docker_engine:
+        return await ensure_image(docker_engine, print)
 
 
 @contextmanager
