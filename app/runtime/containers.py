@@ -21,8 +21,6 @@ from app.runtime.engine import EngineAway, EngineError, Instance
 PORT = "8888/tcp"
 HOME = "/home/researcher"
 ANSWER_WITHIN = 60.0
-LOOK_EVERY = 10.0
-"""Seconds after which everything is looked at again: the net under events that were lost."""
 STOP_WITHIN = 5
 LINES, LINE = 20, 500
 NO_ANSWER = 900
@@ -99,10 +97,19 @@ class Containers:
         try:
             if instance.state == "running":
                 await self._ask("POST", f"containers/{instance.id}/stop", {"t": str(STOP_WITHIN)})
-            await self._ask("DELETE", f"containers/{instance.id}", {"force": "true", "v": "false"})
+            await self._delete(instance.id)
         except Refused as refused:
-            if refused.status not in (404, 409):  # it is gone, or somebody is removing it
+            if refused.status != 404:  # it is gone
                 raise
+
+    async def _delete(self, container: str) -> None:
+        try:
+            await self._ask("DELETE", f"containers/{container}", {"force": "true", "v": "false"})
+        except Refused as refused:
+            if refused.status != 409:
+                raise
+            # Somebody is removing it. Until that is done it is listed, and whoever looks would remove it again.
+            await self._ask("POST", f"containers/{container}/wait", {"condition": "removed"})
 
     async def last_words(self, instance: Instance) -> str:
         """Give the end of what the container wrote to its standard output and error."""
@@ -130,7 +137,7 @@ class Containers:
         """Let go of the connection."""
         await self._docker.close()
 
-    async def _events(self, docker: Docker) -> AsyncGenerator[NotebookName | None]:
+    async def _events(self, docker: Docker) -> AsyncGenerator[NotebookName]:
         filters = {
             "type": ["container"],
             "event": ["die", "oom", "start", "destroy", "pause", "unpause"],
@@ -140,22 +147,13 @@ class Containers:
             "events", params={"filters": json.dumps(filters)}, timeout=aiohttp.ClientTimeout()
         )
         async with query as response:
-            reading: asyncio.Task[bytes] = asyncio.ensure_future(response.content.readline())
             try:
-                while True:
-                    done, _ = await asyncio.wait({reading}, timeout=LOOK_EVERY)
-                    if not done:
-                        yield None
-                        continue
-                    if not (line := reading.result()):
-                        return
-                    reading = asyncio.ensure_future(response.content.readline())
+                async for line in response.content:
                     event = json.loads(line)
                     if event["Action"] == "die":
                         await self._until_listed(event["Actor"]["ID"])
                     yield event["Actor"]["Attributes"]["sophon.notebook"]
             finally:
-                reading.cancel()
                 response.close()  # a stream that is only left would keep its connection for ever
 
     async def _until_listed(self, container: str) -> None:

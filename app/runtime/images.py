@@ -1,10 +1,12 @@
 """The image that notebooks are containers of: built where it is missing, from infra/images."""
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import json
 import os
+import signal
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -71,13 +73,21 @@ async def _debootstrap(say: Say) -> None:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
     )
     last = ""
     assert making.stdout is not None  # noqa: S101
-    async for line in making.stdout:
-        last = line.decode(errors="replace").strip() or last
-        say(last)
-    if await making.wait() != 0:
+    try:
+        async for line in making.stdout:
+            last = line.decode(errors="replace").strip() or last
+            say(last)
+        await making.wait()
+    finally:
+        if making.returncode is None:  # nobody waits for it any more: it cleans up, and what it started ends too
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(making.pid, signal.SIGTERM)
+            await making.wait()
+    if making.returncode != 0:
         raise EngineError(f"The base image {BASE} could be neither pulled nor made: {last}")
 
 

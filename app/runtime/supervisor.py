@@ -11,13 +11,11 @@ from datetime import UTC, datetime, timedelta
 import aiohttp
 import structlog
 
-from app.audit.entry import Record
 from app.audit.log import Lease, Log
-from app.dispatch import Actor, Context, Dispatch
+from app.dispatch import Context, Dispatch
 from app.domain.errors import Refusal
-from app.domain.model import Selection, events
 from app.domain.names import NotebookName, Personal
-from app.domain.notebooks import NOTEBOOK_EVENTS, Notebook, NotebookDeleted
+from app.domain.notebooks import Notebook
 from app.domain.reports import (
     EndRun,
     Report,
@@ -27,7 +25,7 @@ from app.domain.reports import (
     ReportNotebookReady,
     ReportNotebookStopped,
 )
-from app.domain.runs import FailureReason, NotebookStartRequested, NotebookStopRequested, RunId
+from app.domain.runs import FailureReason, RunId
 from app.keys import Keys
 from app.runtime.asking import PROBLEMS, asking
 from app.runtime.engine import Engine, EngineAway, EngineError, Instance
@@ -43,16 +41,17 @@ from app.runtime.plan import (
     Step,
     next_step,
 )
+from app.runtime.wishes import Wishes
 from app.tasks import end
 
 AT_ONCE = 8
 """How many are created or started at the same time: more would only make each slower."""
 ASK_EVERY = 0.03
 RETRY = 1.0
+LOOK_EVERY = 10.0
 STOP_ALL_WITHIN = 30.0
-PAGE = 5_000
-WISHES = (NotebookStartRequested, NotebookStopRequested, NotebookDeleted)
-"""What somebody asks of the runtime, and what its reports are because of."""
+BEGINNINGS = (SayCreationBegan, Create, Start)
+"""What is not done any more once all runs are being ended."""
 
 _log = structlog.get_logger(__name__)
 
@@ -66,15 +65,12 @@ class Supervisor:
         self._keys = keys
         self._patience = patience
         self._dispatch = Dispatch(log)
-        self._notebooks: dict[NotebookName, Notebook] = {}
-        self._asked: dict[NotebookName, Context] = {}
-        """As what is reported of a notebook: on behalf of whoever last asked something of it, and because of that."""
+        self._wishes = Wishes(log)
         self._first_seen: dict[tuple[RunId, str | None], datetime] = {}
-        self._position = 0
-        self._moved = asyncio.Condition()
         self._stirred: dict[NotebookName, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(AT_ONCE)
+        self._is_ending = False
 
     async def run(self) -> None:
         """Supervise until cancelled. Of all that run on one log, one supervises, and the others stand by."""
@@ -87,65 +83,72 @@ class Supervisor:
                 await asyncio.sleep(RETRY)
 
     async def _supervise(self, lease: Lease) -> None:
-        await self._read_history()
+        await self._wishes.read_history()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(lease.keep())
                 group.create_task(self._follow_log())
                 group.create_task(self._follow_engine())
+                group.create_task(self._look_again())
         finally:
             await end(self._tasks)
 
     async def stop_all(self) -> None:
-        """End every run, and wait until they are gone, for half a minute at most."""
-        for name, one in list(self._notebooks.items()):
-            if one.is_wanted and one.run is not None:
-                await self._dispatch(EndRun(notebook=name, run=one.run), Context())
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_ALL_WITHIN), self._moved:
-                await self._moved.wait_for(lambda: not any(map(_is_going_on, self._notebooks.values())))
+        """End every run, those that are asked for meanwhile too, and wait until they are gone: half a minute at most.
 
-    async def _read_history(self) -> None:
-        selection: tuple[Selection, ...] = (events(*NOTEBOOK_EVENTS),)
-        while True:
-            page = await self._log.read(selection, self._position, PAGE)
-            self._fold(page.records)
-            if len(page.records) < PAGE:
-                self._position = max(self._position, page.head)
-                return
-            self._position = page.records[-1].position
+        What cannot be said in the log is ended all the same; the next start finds it gone.
+        """
+        self._is_ending = True
+        try:
+            async with asyncio.timeout(STOP_ALL_WITHIN):
+                await self._end_all()
+        except Exception as error:
+            _log.warning("supervisor.ends_unsaid", error=repr(error))
+            await self._remove_all()
+
+    async def _end_all(self) -> None:
+        position = self._wishes.position
+        while going_on := self._wishes.going_on():
+            for name, one in going_on.items():
+                if one.is_wanted and one.run is not None:
+                    await self._dispatch(EndRun(notebook=name, run=one.run), Context())
+            await self._wishes.reach(position + 1)
+            position = self._wishes.position
+
+    async def _remove_all(self) -> None:
+        with contextlib.suppress(EngineAway):
+            held = [one for one in await self._engine.instances() if one.notebook in self._wishes]
+            for error in await asyncio.gather(*map(self._engine.remove, held), return_exceptions=True):
+                if error is not None:
+                    _log.warning("supervisor.not_ended", error=str(error))
 
     async def _follow_log(self) -> None:
-        async for records in self._log.follow(self._position):
-            touched = self._fold(records)
-            async with self._moved:
-                self._position = records[-1].position
-                self._moved.notify_all()
+        async for touched in self._wishes.follow():
             for name in touched:
                 self._stir(name)
 
     async def _follow_engine(self) -> None:
         async for name in self._engine.happenings():
-            if name is not None:
+            if name is None:
+                await self._look_at_all()
+            else:
                 self._stir(name)
-                continue
-            with contextlib.suppress(EngineAway):
-                for one in {instance.notebook for instance in await self._engine.instances()}:
-                    self._stir(one)
-            for one, notebook in self._notebooks.items():
-                if _is_going_on(notebook):
-                    self._stir(one)
 
-    def _fold(self, records: list[Record]) -> set[NotebookName]:
-        touched: set[NotebookName] = set()
-        for record in records:
-            if isinstance(record.event, NOTEBOOK_EVENTS):
-                name = record.event.notebook
-                self._notebooks[name] = self._notebooks.get(name, Notebook()).evolve(record.event)
-                if isinstance(record.event, WISHES):
-                    self._asked[name] = _because_of(record)
-                touched.add(name)
-        return touched
+    async def _look_again(self) -> None:
+        """Be the net under what an engine did not tell, however much else it tells."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            await self._look_at_all()
+
+    async def _look_at_all(self) -> None:
+        """Look at everything in one list, and have somebody look after whatever is not as it ought to be."""
+        held: dict[NotebookName, list[Instance]] = {}
+        with contextlib.suppress(EngineAway):
+            for instance in await self._engine.instances():
+                held.setdefault(instance.notebook, []).append(instance)
+            for name in {*held, *self._wishes.going_on()}:
+                if name in self._stirred or self._next_step(name, held.get(name, [])):
+                    self._stir(name)
 
     def _stir(self, name: NotebookName) -> None:
         """Have somebody look at a notebook: whoever does already, or a new task."""
@@ -165,24 +168,25 @@ class Supervisor:
                 stirred.clear()
                 if not await self._advance(name, stirred) and not stirred.is_set():
                     return
-        except Exception:
-            _log.exception("supervisor.notebook_failed", notebook=name)
         finally:
             del self._stirred[name]
 
     async def _advance(self, name: NotebookName, stirred: asyncio.Event) -> bool:
-        """Take the next step; whether there was one."""
+        """Take the next step; whether there was one. What fails is tried again, whatever it was: nobody else would."""
         try:
-            seen = await self._engine.instances(name)
-            notebook, now = self._notebooks.get(name, Notebook()), datetime.now(UTC)
-            step = next_step(notebook, seen, now, self._deadline(notebook, seen, now))
-            if step is None:
+            step = self._next_step(name, await self._engine.instances(name))
+            if step is None or (self._is_ending and isinstance(step, BEGINNINGS)):
                 return False
             await self._take(step, name, stirred)
-        except (EngineError, Refusal) as error:
-            _log.warning("supervisor.step_failed", notebook=name, error=str(error))
+        except Exception as error:
+            is_known = isinstance(error, (EngineError, Refusal))
+            _log.warning("supervisor.step_failed", notebook=name, error=str(error), exc_info=not is_known)
             await _either(stirred, RETRY)
         return True
+
+    def _next_step(self, name: NotebookName, seen: list[Instance]) -> Step | None:
+        notebook, now = self._wishes.notebook(name), datetime.now(UTC)
+        return next_step(notebook, seen, now, self._deadline(notebook, seen, now))
 
     def _deadline(self, notebook: Notebook, seen: list[Instance], now: datetime) -> datetime:
         """Give until when a run may take to answer: so long from when it was first seen at its place, by us."""
@@ -263,25 +267,13 @@ class Supervisor:
 
     async def _say(self, report: Report) -> None:
         """Report, and wait until the report has come back by the log: the next plan has to know of it."""
-        receipt = await self._dispatch(report, self._asked.get(report.notebook, Context()))
-        async with self._moved:
-            await self._moved.wait_for(lambda: self._position >= receipt.position)
-
-
-def _because_of(record: Record) -> Context:
-    """Give the context of what the platform does about a wish: it acts on behalf of whoever had it."""
-    entry = record.entry
-    on_behalf_of = entry.actor.id if entry.actor.kind == "user" else entry.actor.obo
-    return Context(actor=Actor(kind="system", id="sophon", obo=on_behalf_of), cause=entry.id, trace=entry.trace)
+        receipt = await self._dispatch(report, self._wishes.context(report.notebook))
+        await self._wishes.reach(receipt.position)
 
 
 def _readable(words: str) -> str:
     """Leave out what no page and no database can show: a container writes what it likes."""
     return "".join(letter for letter in words if letter == "\n" or letter.isprintable())
-
-
-def _is_going_on(notebook: Notebook) -> bool:
-    return notebook.is_wanted or notebook.status == "stopping"
 
 
 async def _answers(session: aiohttp.ClientSession) -> bool:
