@@ -40,20 +40,22 @@ async def test_killed_at_any_moment_it_finishes_what_was_accepted_and_loses_noth
     kernel = await start_kernel(lab.ada.token, lab.notebook)
     await execute(lab.ada.token, lab.notebook, kernel, "answer = 41")
 
+    held: list[int] = []
     for moment in MOMENTS:
         notebook = await make(lab, "crash")
         (await lab.ada.token.ask("POST", f"/api/notebooks/{notebook}/start")).expect(202)
         await asyncio.sleep(moment)
-        held = len(fresh.containers(notebook)) if moment else 0
         await fresh.end(signal.SIGKILL)
+        held.append(len(fresh.containers(notebook)))
         took = await fresh.start()
         await lab.ada.token.until(notebook, "ready")
-        print(f"killed {moment:.2f} s after the 202, with {held} containers; started again in {took:.2f} s")
+        print(f"killed {moment:.2f} s after the 202, with {held[-1]} containers; started again in {took:.2f} s")
         assert (await lab.ada.token.ask("GET", "/api/status", at=notebook)).status == 200
         for known, before in kept.items():
             assert (await lab.ada.token.get(f"/api/notebooks/{known}"))["status"] == "ready"
             assert identity(fresh, known) == before
         kept[notebook] = identity(fresh, notebook)
+    assert set(held) == {0, 1}  # it was killed before the container existed, and after
     assert len(fresh.containers()) == len(kept)
     assert await execute(lab.ada.token, lab.notebook, kernel, "answer + 1") == "42"
 
