@@ -30,6 +30,11 @@ class Keys:
             fresh.rename(path)
         return cls(path.read_bytes())
 
+    @property
+    def installation(self) -> str:
+        """Name the installation, where several may meet: in one Docker, in one browser. It is no secret."""
+        return base32(self.derive("installation", ""))[:8]
+
     def derive(self, purpose: str, message: str) -> bytes:
         """Give 32 bytes that only this installation can compute."""
         return hmac.digest(self._secret, f"{purpose}\0{message}".encode(), hashlib.sha256)

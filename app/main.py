@@ -52,7 +52,7 @@ from app.audit.webhook import Target, Webhook
 from app.dispatch import Context, Dispatch
 from app.domain.names import Personal
 from app.domain.users import Account, AlreadySetUp, CreateFirstAdministrator
-from app.identifiers import base32, new_id
+from app.identifiers import new_id
 from app.identity.identity import Identity
 from app.keys import Keys
 from app.projections.approvals import PendingApprovals
@@ -212,7 +212,7 @@ class Platform:
 def origin_of(settings: Settings, keys: Keys) -> str:
     """Name the log: as its signing keys do or, before there are any, as they will."""
     keyring = Store(settings.signer_directory).keyring()
-    named = settings.log_origin or f"{settings.host}/{base32(keys.derive('installation', ''))[:8]}"
+    named = settings.log_origin or f"{settings.host}/{keys.installation}"
     return keyring.origin if keyring else named
 
 
@@ -280,7 +280,7 @@ def create_app(platform: Platform) -> Litestar:
             psycopg.errors.ReadOnlySqlTransaction: problems.on_database_read_only,
             psycopg.errors.InsufficientPrivilege: problems.on_database_read_only,
         },
-        openapi_config=docs.CONFIG,
+        openapi_config=docs.config(platform.identity.cookie),
         request_class=JsonRequest,
         plugins=[docs.StrictBodies()],
         request_max_body_size=LARGEST_BODY,

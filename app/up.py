@@ -19,7 +19,6 @@ from msgspec import Struct
 
 from app.audit.database.provision import application, prepare
 from app.audit.sealing.vault import Vault
-from app.identifiers import base32
 from app.keys import Keys
 from app.main import Platform, create_app
 from app.postgres import embedded
@@ -152,8 +151,7 @@ async def choose_engine(settings: Settings, keys: Keys, sockets: Path, say: Say)
             why = f"{away} {NOT_ISOLATED}"
         else:
             limits = Limits(settings.notebook_memory, settings.notebook_cpus, settings.notebook_pids)
-            installation = base32(keys.derive("installation", ""))[:8]
-            async with Containers.open(installation, image, limits) as containers:
+            async with Containers.open(keys.installation, image, limits) as containers:
                 yield containers, f"Docker answers; notebooks are containers of {image}."
             return
     else:

@@ -31,7 +31,6 @@ from app.keys import Keys
 from app.main import Platform
 from app.runtime.asking import PROBLEMS, asking
 from app.runtime.engine import Instance
-from app.runtime.forwarded import COOKIE
 from app.runtime.processes import Processes
 from app.runtime.routes import Proxy
 from app.settings import Settings
@@ -104,13 +103,14 @@ async def _ours(dsn: str, place: Path, run: str, upstream: str) -> AsyncGenerato
         await platform.set_up("admin", PASSWORD)
         _, principal = await platform.identity.log_in("admin", PASSWORD, "127.0.0.1")
         await _begin_notebook(platform, principal.user, run, upstream)
-        ticket = await platform.identity.passes.spend(platform.identity.passes.ticket(principal, NOTEBOOK), NOTEBOOK)
+        passes = platform.identity.passes
+        ticket = await passes.spend(passes.ticket(principal, NOTEBOOK), NOTEBOOK)
         assert ticket is not None
         door = place / "door.sock"
         await stack.enter_async_context(serving(await open_door(platform), door))
         proxy = Proxy(port=settings.port, api=place / "api.sock", door=door, state=place / "caddy")
         await stack.enter_async_context(proxy)
-        yield settings.port, f"{COOKIE}={platform.identity.passes.signed(ticket)}"
+        yield settings.port, f"{passes.cookie}={passes.signed(ticket)}"
 
 
 async def _begin_notebook(platform: Platform, user: str, run: str, upstream: str) -> None:

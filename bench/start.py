@@ -12,7 +12,6 @@ import subprocess
 import time
 from collections.abc import Callable, Generator, Iterator
 
-from app.identifiers import base32
 from app.keys import Keys
 from app.runtime.containers import HOME
 from app.runtime.images import image_name
@@ -96,7 +95,7 @@ def _poll(connect: Callable[[], Client], headers: dict[str, str]) -> None:
 @contextlib.contextmanager
 def _swept(running: Installation) -> Generator[None]:
     """Remove what the installation leaves in Docker on purpose: volumes, and its network."""
-    label = f"label=sophon.installation={base32(Keys.kept_in(running.data / 'secret').derive('installation', ''))[:8]}"
+    label = f"label=sophon.installation={Keys.kept_in(running.data / 'secret').installation}"
     try:
         yield
     finally:

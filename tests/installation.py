@@ -25,7 +25,6 @@ import psutil
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from app.identifiers import base32
 from app.keys import Keys
 
 ROOT = Path(__file__).parents[1]
@@ -210,7 +209,7 @@ class Installation:
     @property
     def id(self) -> str:
         """What goes into the names and labels of all that it has in Docker."""
-        return base32(self.keys.derive("installation", ""))[:8]
+        return self.keys.installation
 
     @property
     def output(self) -> str:

@@ -13,7 +13,7 @@ from litestar.response import Stream
 from msgspec import Struct
 
 from app.api.addresses import PositionInPath
-from app.api.auth import COOKIE, SCOPE, Asker
+from app.api.auth import SCOPE, Asker
 from app.api.pages import MOST, PRINTABLE, Limit
 from app.api.problems import problems
 from app.domain.audits import AuditQueried, Question
@@ -165,7 +165,7 @@ async def _who(request: Request[Any, Any, Any]) -> Principal | None:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return await identity.who(token.strip(), "token")
-    return await identity.who(request.cookies.get(COOKIE, ""), "session")
+    return await identity.who(request.cookies.get(identity.cookie, ""), "session")
 
 
 async def _record(asker: Asker, question: Question, about: str) -> None:

@@ -27,7 +27,6 @@ from app.identifiers import uuid7
 from app.identity.identity import Identity
 from app.identity.principal import Principal
 
-COOKIE = "__Host-sophon"
 SAFE = ("GET", "HEAD", "OPTIONS")
 _NAMES = {
     kind: re.compile(str(meta.pattern))
@@ -136,7 +135,7 @@ async def _authenticate(
     scheme, _, token = connection.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return "token", await identity.who(token.strip(), "token")
-    if cookie := connection.cookies.get(COOKIE):
+    if cookie := connection.cookies.get(identity.cookie):
         return "session", await identity.who(cookie, "session")
     return None, None
 

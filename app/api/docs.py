@@ -12,7 +12,7 @@ from litestar.openapi.spec import Components, Schema, SecurityScheme
 from litestar.static_files import create_static_files_router  # pyright: ignore[reportUnknownVariableType]
 from litestar.typing import FieldDefinition
 
-from app.api.auth import COOKIE, GUESTS
+from app.api.auth import GUESTS
 
 _spec = find_spec("swagger_ui")
 _ASSETS = Path(_spec.origin).parent / "static" if _spec and _spec.origin else Path()
@@ -28,28 +28,31 @@ Everything that can be done with Sophon can be done here.
 * **Writes** answer with `Sophon-Position`, and what you read after them knows of them.
 """
 
-CONFIG = OpenAPIConfig(
-    title="Sophon",
-    version="0.1.0",
-    description=DESCRIPTION,
-    components=Components(
-        security_schemes={
-            "session": SecurityScheme(type="apiKey", name=COOKIE, security_scheme_in="cookie"),
-            "token": SecurityScheme(type="http", scheme="bearer"),
-        }
-    ),
-    security=[{"session": []}, {"token": []}, {}],
-    openapi_router=Router("/schema", route_handlers=[], opt={GUESTS: True}, include_in_schema=False),
-    render_plugins=[
-        SwaggerRenderPlugin(
-            path="/",
-            js_url="/schema/assets/swagger-ui-bundle.js",
-            css_url="/schema/assets/swagger-ui.css",
-            standalone_preset_js_url="/schema/assets/swagger-ui-standalone-preset.js",
-            favicon="",
-        )
-    ],
-)
+
+def config(cookie: str) -> OpenAPIConfig:
+    """Describe the API of an installation whose sessions are in a cookie of this name."""
+    return OpenAPIConfig(
+        title="Sophon",
+        version="0.1.0",
+        description=DESCRIPTION,
+        components=Components(
+            security_schemes={
+                "session": SecurityScheme(type="apiKey", name=cookie, security_scheme_in="cookie"),
+                "token": SecurityScheme(type="http", scheme="bearer"),
+            }
+        ),
+        security=[{"session": []}, {"token": []}, {}],
+        openapi_router=Router("/schema", route_handlers=[], opt={GUESTS: True}, include_in_schema=False),
+        render_plugins=[
+            SwaggerRenderPlugin(
+                path="/",
+                js_url="/schema/assets/swagger-ui-bundle.js",
+                css_url="/schema/assets/swagger-ui.css",
+                standalone_preset_js_url="/schema/assets/swagger-ui-standalone-preset.js",
+                favicon="",
+            )
+        ],
+    )
 
 
 class StrictBodies(StructSchemaPlugin):

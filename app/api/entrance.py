@@ -63,7 +63,7 @@ async def sign_in(
     except Refusal as refusal:
         return _sign_in(there, refusal.title(), refusal.status, given.get("username", ""))
     there = there if is_local_path(there) else "/"
-    return Redirect(there, status_code=303, cookies=[session_cookie(secret)])
+    return Redirect(there, status_code=303, cookies=[session_cookie(identity, secret)])
 
 
 @get("/open/{notebook:str}", opt={GUESTS: True}, include_in_schema=False)

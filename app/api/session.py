@@ -9,7 +9,7 @@ from litestar.params import JSONBody
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from app.api.auth import COOKIE, GUESTS, Asker, source_of
+from app.api.auth import GUESTS, Asker, source_of
 from app.api.problems import NOTHING, problems
 from app.dispatch import Actor, Context, Dispatch
 from app.domain.names import UserId
@@ -45,7 +45,7 @@ async def log_in(
 ) -> Response[SessionPage]:
     """Open a session: the answer sets its cookie."""
     secret, principal = await open_session(request, data, identity, dispatch, context)
-    return Response(_page(identity, principal), cookies=[session_cookie(secret)])
+    return Response(_page(identity, principal), cookies=[session_cookie(identity, secret)])
 
 
 async def open_session(
@@ -63,9 +63,9 @@ async def open_session(
     return secret, principal
 
 
-def session_cookie(secret: str, seconds: int = int(SESSION.total_seconds())) -> Cookie:
+def session_cookie(identity: Identity, secret: str, seconds: int = int(SESSION.total_seconds())) -> Cookie:
     """Make the cookie that a session is known by; it is sent to this origin and to no other."""
-    return Cookie(COOKIE, value=secret, path="/", secure=True, httponly=True, samesite="lax", max_age=seconds)
+    return Cookie(identity.cookie, value=secret, path="/", secure=True, httponly=True, samesite="lax", max_age=seconds)
 
 
 @get("/session", responses=problems())
@@ -86,7 +86,7 @@ async def log_out(
         # Recorded first: if we are killed in between, the entry ends the session, here at the next start.
         await dispatch.record(LoggedOut(user=principal.user, session=principal.key), asker.context)
         await identity.end(principal.key)
-    return Response(None, cookies=[session_cookie("", 0)], status_code=204)
+    return Response(None, cookies=[session_cookie(identity, "", 0)], status_code=204)
 
 
 def _page(identity: Identity, principal: Principal) -> SessionPage:

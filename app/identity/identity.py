@@ -47,6 +47,8 @@ class Identity:
         self._vault = vault
         self._keys = keys
         self.passes = Passes(vault, keys)
+        self.cookie = f"__Host-sophon-{keys.installation}"
+        """What a session's secret is called in a browser. Cookies know no ports: another installation has another."""
         self._hasher = argon2.PasswordHasher()
         self._decoy = self._hasher.hash(secrets.token_hex())
         self._throttle = Throttle()

@@ -40,6 +40,8 @@ class Passes:
     def __init__(self, vault: Vault, keys: Keys) -> None:
         self._vault = vault
         self._keys = keys
+        self.cookie = f"__Host-sophon-pass-{keys.installation}"
+        """What a pass is called in a browser."""
 
     def ticket(self, principal: Principal, notebook: str) -> str:
         """Make what leads one user, in this session, to one notebook, once, within half a minute. Keeps nothing."""

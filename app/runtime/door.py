@@ -27,7 +27,6 @@ from app.keys import Keys
 from app.runtime.admissions import Admissions, Admitted, NotAMember, NotReady, Unknown
 from app.runtime.answers import START, Answer, Send, not_a_member, not_ready, tell, unknown
 from app.runtime.forwarded import (
-    COOKIE,
     Headers,
     Receive,
     context_of,
@@ -78,6 +77,7 @@ class Door:
         self._acts = acts
         self._keys = keys
         self._platform = platform
+        self._cookie = identity.passes.cookie.encode()
         self._suffix = f".{domain}".encode()
         self._scheme = platform.partition("://")[0].encode()
         self._visitors: dict[tuple[bytes, NotebookName], tuple[int, Visitor]] = {}
@@ -175,7 +175,7 @@ class Door:
             used = TokenUsed(token=principal.key, user=principal.user)
             await self._acts.saw(used, context_of(principal.user, headers, "token"))
             return Visitor(principal.caller, principal.key, principal.username, b"token")
-        visitor = self._bearer_of(cookie_of(headers), notebook)
+        visitor = self._bearer_of(cookie_of(headers, self._cookie), notebook)
         return visitor if visitor and await self._identity.is_open(visitor.key) else None
 
     def _bearer_of(self, cookie: bytes, notebook: NotebookName) -> Visitor | None:
@@ -241,7 +241,8 @@ class Door:
         )
         context = context_of(ticket.user, headers)
         await self._dispatch.record(entered, using(context, "administrator" if administering else None))
-        cookie = f"{COOKIE}={self._identity.passes.signed(ticket)}; Path=/; Secure; HttpOnly; SameSite=Lax"
+        passes = self._identity.passes
+        cookie = f"{passes.cookie}={passes.signed(ticket)}; Path=/; Secure; HttpOnly; SameSite=Lax"
         there = form.get("next", "/")
         return Answer(
             303,

@@ -10,7 +10,6 @@ from app.identifiers import uuid7
 Headers = dict[bytes, bytes]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
-COOKIE = "__Host-sophon-pass"
 LARGEST_FORM = 4_096
 
 
@@ -20,11 +19,11 @@ def context_of(user: str, headers: Headers, via: Literal["session", "token"] = "
     return Context(actor=Actor(kind="user", id=user, via=via), request=str(uuid7()), source=source or None)
 
 
-def cookie_of(headers: Headers) -> bytes:
-    """Give the pass; nothing if there is none."""
+def cookie_of(headers: Headers, cookie: bytes) -> bytes:
+    """Give a cookie's value; nothing if there is none."""
     for part in headers.get(b"cookie", b"").split(b";"):
         name, _, value = part.strip().partition(b"=")
-        if name == COOKIE.encode():
+        if name == cookie:
             return value
     return b""
 

@@ -120,6 +120,27 @@ async def test_a_second_one_on_the_same_data_is_refused(shared: Installation) ->
     (await shared.guest.ask("GET", "/health/ready")).expect(200)
 
 
+async def one_browser_is_signed_in_to_both(lab: Lab, other: Lab, twin: str) -> None:
+    """Cookies know no ports: of two with one name, a browser keeps the later one, and sends both hosts all it has."""
+    platform: dict[str, str] = {}
+    notebook: dict[str, str] = {}
+    for each in (lab, other):
+        signed_in = await each.installation.log_in(each.ada.username)
+        entered = await signed_in.enter(twin)
+        name, _, secret = signed_in.headers["Cookie"].partition("=")
+        platform[name] = secret
+        pass_name, _, signed = entered.headers["Cookie"].partition("=")
+        notebook[pass_name] = signed
+        described = (await each.installation.guest.ask("GET", "/schema/openapi.json")).expect(200).page
+        assert described["components"]["securitySchemes"]["session"]["name"] == name
+    for each in (lab, other):
+        here = {"Cookie": "; ".join(f"{name}={value}" for name, value in platform.items())}
+        there = {"Cookie": "; ".join(f"{name}={value}" for name, value in notebook.items())}
+        page = (await each.installation.guest.ask("GET", "/api/session", headers=here)).expect(200).page
+        assert page["username"] == each.ada.username
+        (await each.installation.guest.ask("GET", "/api/status", at=twin, headers=there)).expect(200)
+
+
 @pytest.fixture(scope="module")
 async def unisolated() -> AsyncIterator[Installation]:
     async with installation(SOPHON_RUNTIME="process") as made:
@@ -160,6 +181,7 @@ async def test_two_live_side_by_side_even_with_notebooks_of_one_name(lab: Lab, f
         assert (await each.ada.token.ask("GET", "/files/whose", at=twin)).text == value
         assert (await each.ada.token.ask("GET", "/api/groups")).status == 200
     assert (await lab.installation.guest.ask("GET", "/api/users", headers=other.ada.token.headers)).status == 401
+    await one_browser_is_signed_in_to_both(lab, other, twin)
     assert await fresh.end(signal.SIGINT) == 0
     assert (await lab.ada.token.ask("GET", "/api/status", at=twin)).status == 200
     await lab.ada.token.do("DELETE", f"/api/notebooks/{twin}")
