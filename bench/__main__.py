@@ -6,7 +6,7 @@ import sys
 
 from rich.console import Console
 
-from bench.measure import FULL, QUICK, Comparison, Figure, Missing, table
+from bench.measure import FULL, QUICK, Comparison, Figure, Missing, line, table
 
 FIGURES = (
     "appends",
@@ -37,16 +37,20 @@ def main() -> int:
     effort = QUICK if asked.quick else FULL
     console, done, missing = Console(), list[Comparison](), list[Missing]()
     console.width = max(console.width, 150)
-    for name in asked.figures or FIGURES:
-        figure: Figure = importlib.import_module(f"bench.{name}").measure
-        with console.status(f"{name} …"):
-            try:
-                done += figure(effort)
-            except Missing as error:
-                missing.append(error)
-    console.print(table(done, effort.rounds))
-    for error in missing:
-        console.print(f"Not measured: {error}", highlight=False, markup=False)
+    try:
+        for name in asked.figures or FIGURES:
+            figure: Figure = importlib.import_module(f"bench.{name}").measure
+            with console.status(f"{name} …"):
+                try:
+                    for one in figure(effort):
+                        done.append(one)
+                        console.print(line(one), highlight=False, markup=False)
+                except Missing as error:
+                    missing.append(error)
+    finally:
+        console.print(table(done, effort.rounds))
+        for error in missing:
+            console.print(f"Not measured: {error}", highlight=False, markup=False)
     return 0 if all(one.reached for one in done) and not missing else 1
 
 

@@ -78,6 +78,12 @@ def alternate(
     return [our for our, _ in pairs], [their for _, their in pairs]
 
 
+def line(one: Comparison) -> str:
+    """Say one figure as soon as it is there: what is measured after it may fail, or take long."""
+    ours, theirs = (_short(median(values)) for values in (one.ours, one.theirs))
+    return f"{one.what}: {ours} {one.unit}; {one.peer}: {theirs}; {one.ratio:.2f} x"
+
+
 def table(comparisons: list[Comparison], rounds: int) -> Table:
     """Lay the figures out, each beside its peer."""
     shown = Table(title=f"Medians of {rounds} alternating rounds", title_justify="left")

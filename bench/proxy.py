@@ -37,7 +37,7 @@ from app.settings import Settings
 from app.up import open_door, serving
 from bench.installation import PASSWORD, free_port
 from bench.loop import event_loop
-from bench.measure import Comparison, Effort, Target, alternate
+from bench.measure import Comparison, Effort, Missing, Target, alternate
 from bench.server import server
 
 CONNECTIONS = 16
@@ -46,9 +46,9 @@ KEYS = Keys(b"bench" * 8)
 
 
 def measure(effort: Effort) -> Iterator[Comparison]:
-    """Compare; nothing without wrk."""
+    """Compare; raises `Missing` where there is no wrk."""
     if shutil.which("wrk") is None:
-        raise SystemExit("The figure `proxy` needs wrk (Debian: apt install wrk).")
+        raise Missing("proxy needs wrk. Debian has it as wrk.")
     kinds = (
         ("JupyterLab", _jupyterlab, Target(0.6)),
         ("a bare Python upstream", _uvicorn, None),

@@ -8,6 +8,7 @@ import contextlib
 import http.client
 import itertools
 import secrets
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -16,7 +17,7 @@ from app.keys import Keys
 from app.runtime.containers import HOME
 from app.runtime.images import image_name
 from bench.installation import Client, Installation, free_port, installation
-from bench.measure import Comparison, Effort, Target, alternate
+from bench.measure import Comparison, Effort, Missing, Target, alternate
 
 GIVE_UP = 120.0
 HARDENING = (
@@ -36,7 +37,9 @@ _numbers = itertools.count()
 
 
 def measure(effort: Effort) -> Iterator[Comparison]:
-    """Compare, each time with a notebook that never ran."""
+    """Compare, each time with a notebook that never ran; raises `Missing` where there is no Docker."""
+    if shutil.which("docker") is None or not _docker("version"):
+        raise Missing("start needs a Docker Engine that this user may use, and its command docker.")
     with installation(SOPHON_RUNTIME="docker") as running, _swept(running):
         api = running.client()
         api.do("POST", "/api/groups", {"slug": "space-lab", "title": "Space lab"})
@@ -107,4 +110,5 @@ def _swept(running: Installation) -> Generator[None]:
 
 
 def _docker(*words: str) -> str:
-    return subprocess.run(["docker", *words], check=False, capture_output=True, text=True).stdout
+    done = subprocess.run(["docker", *words], check=False, capture_output=True, text=True)
+    return done.stdout if done.returncode == 0 else ""
