@@ -3,12 +3,14 @@
 import base64
 import hashlib
 import json
+from typing import cast
 from uuid import uuid4
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.inspect import StructType, type_info
 
 from app.audit.entry import GUEST, Actor, Context, Record, encode
 from app.audit.sealing import sealer as sealing
@@ -16,9 +18,11 @@ from app.audit.sealing.sealer import Disclosure, SealBroken, Sealer, digest_of, 
 from app.domain.audits import AuditQueried, Heartbeat
 from app.domain.event import Event
 from app.domain.groups import GroupCreated
-from app.domain.names import ERASED, Personal
+from app.domain.names import ERASED, Personal, sealed_fields
 from app.domain.notebooks import NotebookCreated
 from app.domain.projects import ProjectCreated
+from app.domain.registry import EVENTS
+from app.domain.retention import LegalHoldPlaced
 from app.domain.runs import NotebookFailed
 from app.domain.tokens import Scope, TokenIssued
 from tests.audit.stored import SOON
@@ -141,6 +145,7 @@ SEALED: list[tuple[Event, Context, str, str]] = [
         "title",
     ),
     (AuditQueried(question="entries", about=Personal("canary")), BY_BOB, f"user:{BOB}", "about"),
+    (LegalHoldPlaced(about=ADAS, reason=Personal("canary")), BY_BOB, f"user:{BOB}", "reason"),
 ]
 log_of_a_run = NotebookFailed(notebook=PLOTS, run=RUN, reason="exited", log=Personal("canary"))
 for actor, whose in (
@@ -171,6 +176,15 @@ def test_what_is_personal_or_free_stands_in_no_entry_and_is_its_subjects(
     record.disclosures = [disclose(subject, name, "of another entry")]
     assert record.event != event
     assert getattr(record.event, name) == shown
+
+
+def test_every_field_that_is_sealed_is_among_these_and_nothing_personal_is_where_it_is_not_sealed() -> None:
+    fields = {(name, field) for name, event in EVENTS.items() for field, _ in sealed_fields(event)}
+    assert {(type(event).__name__, name) for event, _, _, name in SEALED} == fields
+    for name, event in EVENTS.items():
+        for field in cast("StructType", type_info(event)).fields:
+            hidden = {word for word in ("Personal", "'sealed'") if word in repr(field.type)}
+            assert not hidden or (name, field.name) in fields, f"{name}.{field.name} lies too deep to be sealed"
 
 
 def test_only_what_is_sealed_is_disclosed() -> None:

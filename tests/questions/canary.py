@@ -1,17 +1,25 @@
 """A canary: a text that is put wherever personal or free text goes, and looked for wherever it could have got to."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import get_args
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.sql import SQL, Identifier
 
+from app.audit.evidence.export import export_log
+from app.audit.evidence.exported import Format
+from app.audit.evidence.trust import trust_of
+from tests.questions.looking import CANARY, addresses
 from tests.questions.platform import Town
 
-CANARY = "xcanaryx"
 ADDRESS = "2001:db8:ca4a:47::1"
 LOOKED_FOR = (CANARY, ADDRESS)
+FORMATS: tuple[Format, ...] = get_args(Format)
 
 Place = Callable[[Town], Awaitable[dict[str, bytes]]]
 """Gives what lies in one kind of place, by where exactly: tables, files, answers, bundles of an export."""
@@ -65,23 +73,36 @@ async def files(town: Town) -> dict[str, bytes]:
 
 
 async def answers(town: Town) -> dict[str, bytes]:
-    """Give what the API answers to an administrator, whatever is asked of it."""
-    found: dict[str, bytes] = {}
-    users = [row["user"] for row in await _all(town, "/api/users")]
-    for path in (
-        *("/api/users", "/api/tokens", "/api/groups", "/api/projects", "/api/notebooks", "/api/session"),
-        *("/api/groups/lab", "/api/projects/apollo", "/api/notebooks/plots", "/api/audit/entries?limit=200"),
-        *(f"/api/audit/subjects/{kind}" for kind in ("group/lab", "project/apollo", "notebook/plots", "guest/all")),
-        *(f"/api/audit/subjects/user/{user}?limit=200" for user in users),
-    ):
-        answer = await town.admin.ask("GET", path)
-        assert answer.status_code == 200, (path, answer.text)
-        found[path] = answer.content
-    return found
+    """Give what the API answers to an administrator and to who else is there, whatever is asked of it."""
+    few = asyncio.Semaphore(16)
+
+    async def asked(address: str) -> dict[str, bytes]:
+        eyes = (town.admin,) if "/audit/" in address else (town.admin, *town.people)
+        async with few:
+            seen = [await who.ask("GET", address) for who in eyes]
+        assert any(answer.status_code == 200 for answer in seen), (address, [answer.text for answer in seen])
+        return {f"{address} ({number})": answer.content for number, answer in enumerate(seen)}
+
+    found = await asyncio.gather(*map(asked, await addresses(town.admin, await town.signed())))
+    return {where: octets for one in found for where, octets in one.items()}
 
 
-PLACES: list[Place] = [tables, files, answers]
-"""Where a canary is looked for. An export is one more: a function that makes one and gives its files."""
+async def exports(town: Town) -> dict[str, bytes]:
+    """Export the log in every format, and give each file of that."""
+    await town.signed()
+    trust = trust_of(town.platform.settings.signer_directory)
+    assert trust is not None
+    with TemporaryDirectory() as directory:
+        async with connected(town) as connection:
+            for format_ in FORMATS:
+                await export_log(connection, Path(directory, format_), format_, trust)
+        return {
+            str(path.relative_to(directory)): path.read_bytes() for path in Path(directory).rglob("*") if path.is_file()
+        }
+
+
+PLACES: list[Place] = [tables, files, answers, exports]
+"""Where a canary is looked for."""
 
 
 async def sightings(town: Town) -> list[str]:
@@ -93,7 +114,3 @@ async def sightings(town: Town) -> list[str]:
         for one in LOOKED_FOR
         if one.encode() in octets
     ]
-
-
-async def _all(town: Town, path: str) -> list[dict[str, str]]:
-    return (await town.admin.get(f"{path}?limit=200"))["items"]

@@ -1,5 +1,6 @@
 """A platform without notebooks, proxy and sockets: what its API answers, and what its log says then."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -51,6 +52,7 @@ class Town:
         self.client = client
         self.guest = Person(client, "", {})
         self.admin: Person
+        self.people: tuple[Person, ...] = ()
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -90,6 +92,14 @@ class Town:
     def head(self) -> int:
         """Where the log ends."""
         return self.platform.log.head
+
+    async def signed(self) -> int:
+        """Wait until everything is signed, and give how much that is."""
+        head = self.head
+        async with asyncio.timeout(20):
+            while self.platform.signer.size < head:
+                await asyncio.sleep(0.05)
+        return self.platform.signer.size
 
     async def since(self, position: int, *types: str) -> list[Record]:
         """Give what was appended after a position, of some types or of all."""

@@ -13,7 +13,9 @@ from app.audit.entry import Context
 from app.audit.sealing.sealer import digest_of
 from app.domain.names import ERASED, Personal
 from app.domain.reports import ReportNotebookFailed
-from tests.questions.canary import ADDRESS, CANARY, sightings
+from app.main import create_app
+from tests.questions.canary import ADDRESS, sightings
+from tests.questions.looking import CANARY, DOCUMENT, PAGES, SEALED, disclosed, write_canaries
 from tests.questions.platform import PASSWORD, Person, Town, lab
 
 
@@ -46,20 +48,20 @@ async def everything_about(town: Town, subject: str) -> dict[str, Any]:
     return await town.admin.get(f"/api/audit/subjects/{subject}?limit=200")
 
 
-async def canaries(town: Town) -> Person:
+async def canaries(town: Town, auditor: Person) -> Person:
     """Put a canary into everything that is sealed; give whose user name it is."""
-    from_there = {"X-Forwarded-For": ADDRESS}
     who = await town.person(CANARY)
-    await who.ask("POST", "/api/groups", {"slug": "lab", "title": f"Lab {CANARY}"}, headers=from_there)
-    await who.do("POST", "/api/projects", {"slug": "apollo", "group": "lab", "title": f"Apollo {CANARY}"})
-    await who.do("POST", "/api/notebooks", {"slug": "plots", "project": "apollo", "title": f"Plots {CANARY}"})
-    await who.do("POST", "/api/tokens", {"title": f"of {CANARY}"})
+    who.headers |= {"X-Forwarded-For": ADDRESS}
+    await write_canaries(who, auditor)
     await who.do("POST", "/api/notebooks/plots/start")
     run = (await who.get("/api/notebooks/plots"))["run"]
     failed = ReportNotebookFailed(notebook="plots", run=run, reason="exited", log=Personal(f"no {CANARY}"))
     await town.platform.dispatch(failed, Context())
     wrong = {"username": CANARY, "password": "wrong"}
-    assert (await town.guest.ask("POST", "/api/session", wrong, headers=from_there)).status_code == 401
+    assert (await town.guest.ask("POST", "/api/session", wrong, headers=who.headers)).status_code == 401
+    fields, places = await disclosed(town.admin)
+    assert fields == SEALED, "a field that is sealed, and has no canary"
+    assert ADDRESS in places
     return who
 
 
@@ -67,12 +69,17 @@ async def test_question_24_erased_means_unreadable_in_tables_files_answers_and_l
     town: Town, capfd: pytest.CaptureFixture[str]
 ) -> None:
     grace, auditor = await second_administrator(town), await town.person("eve", auditor=True)
-    who = await canaries(town)
+    who, bob = await canaries(town, auditor), await town.person("bob")
+    await who.do("PUT", f"/api/groups/lab/members/{bob.user}")
+    town.people = (bob,)
     assert (await auditor.ask("GET", f"/api/audit/subjects/user/{CANARY}")).status_code == 200
     assert (await auditor.ask("GET", f"/api/audit/subjects/user/not-{CANARY}")).status_code == 404
     before = [record.octets for record in await town.since(0)]
     seen = await sightings(town)
-    for where in ("read.users", "read.projects", "read.notebooks", "base/", "/api/users", "/api/audit/subjects/user"):
+    for where in (
+        *("read.users", "read.projects", "read.notebooks", "base/", "/api/users", "/api/audit/subjects/user"),
+        *("/api/audit/state/project/", "/api/audit/diff", "/api/audit/blame/", "/explain", "/progress"),
+    ):
         assert any(where in one for one in seen), f"a canary is not even found where it is: {where}, {seen}"
     await erase(
         town,
@@ -91,8 +98,16 @@ async def test_question_24_erased_means_unreadable_in_tables_files_answers_and_l
     assert (await town.admin.get("/api/projects/apollo"))["title"] == ERASED
 
 
+async def test_every_address_that_is_there_is_looked_at(town: Town) -> None:
+    routes = {route.path_format for route in create_app(town.platform).routes if "GET" in getattr(route, "methods", ())}
+    documented = set((await town.admin.get(DOCUMENT))["paths"])
+    assert routes - documented - {"/schema/assets/{file_path}", "/schema/{path}"} == {
+        page.replace("plots", "{notebook}") for page in PAGES
+    }
+
+
 async def test_question_25_no_personal_data_stands_in_leaves(town: Town) -> None:
-    await canaries(town)
+    await canaries(town, await town.person("eve", auditor=True))
     entries = [record.octets for record in await town.since(0)]
     assert len(entries) > 8
     for octets in entries:
