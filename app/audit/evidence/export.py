@@ -165,8 +165,8 @@ def _about(head: Head, says: str, *more: bytes) -> Finding:
 
 def _old(directory: Path, format_: Format, trust: Trust, resume: bool) -> Exported | None:
     """Read what was exported here before. Raises `NotExported` where that is not to be continued."""
-    if not any(directory.iterdir()):
-        return None
+    if {path.name for path in directory.iterdir()} <= {f"{INCOMPLETE}.new"}:
+        return None  # empty, or all that came of an export for which there was no room
     is_unfinished = (directory / INCOMPLETE).exists()
     if not is_unfinished and not (directory / MANIFEST).exists():
         raise NotExported(f"{directory} is not empty, and no export. Choose another directory.")
@@ -246,8 +246,10 @@ def _room(directory: Path) -> Generator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
+            is_begun = (directory / INCOMPLETE).exists()
             raise NotExported(
-                f"There is no room left for the export in {directory}. It is incomplete, and says so. Make room, then "
-                f"go on: sophon audit export {directory} --resume"
+                f"There is no room left for the export in {directory}. It "
+                f"{'is incomplete, and says so' if is_begun else 'was not begun'}. Make room, then go on: "
+                f"sophon audit export {directory} --resume"
             ) from error
         raise NotExported(f"The export in {directory} cannot be written: {error}") from error
