@@ -1,5 +1,5 @@
 #!/bin/sh
-# Verifies an export of the audit log with nothing but a shell, coreutils, awk, find and openssl:
+# Verifies an export of the audit log with nothing but a shell, coreutils, awk, cmp, find and openssl:
 #
 #   sh verify.sh DIR [--key VKEYS] [--since OLD_CHECKPOINT] [--text SIZE]
 #
@@ -293,7 +293,7 @@ if [ -n "$text" ]; then
     [ "$text" -le "$size" ] || cannot "there are $size entries"
     head -n "$text" "$work/all" >"$work/level"
     climb ''
-    for byte in $(printf %s "$found" | sed 's/../& /g'); do printf "\\$(printf %o $((0x$byte)))"; done >"$work/root"
+    for byte in $(printf %s "$found" | fold -w 2); do printf "\\$(printf %o $((0x$byte)))"; done >"$work/root"
     printf '%s\n%s\n%s\n' "$log" "$text" "$(base64 -w0 <"$work/root")" >&3
 fi
 echo "whole: $size entries of $log, root $root"

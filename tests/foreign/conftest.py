@@ -9,10 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.foreign.exports import SHELL
 from tests.foreign.golang import NoGo, build
 
 HERE = Path(__file__).parent
+
+NAMED = ("sh", "awk", "cmp", "find", "openssl")
+COREUTILS = (
+    *("base64", "cat", "cp", "echo", "fold", "head", "mkdir", "mktemp", "mv", "od", "paste", "printf", "rm"),
+    *("sha256sum", "tail", "tr", "wc"),
+)
+"""What verify.sh says that it needs."""
 
 Verify = Callable[..., "subprocess.CompletedProcess[str]"]
 """(arguments) -> what the verifier said."""
@@ -25,11 +31,11 @@ def absent(part: str, why_not: str) -> None:
     pytest.skip(why_not)
 
 
-def runs(*command: str | Path) -> Verify:
+def runs(*command: str | Path, env: dict[str, str] | None = None) -> Verify:
     """Make a verifier of a command."""
 
     def verify(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120, check=False, env=env)
 
     return verify
 
@@ -65,9 +71,18 @@ def node(pytestconfig: pytest.Config) -> Verify:
 
 
 @pytest.fixture(scope="session")
-def shell() -> Verify:
-    """What every export brings along: openssl, coreutils and a shell."""
-    return runs("sh", SHELL)
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Verify:
+    """What every export brings along: the script that lies in it, with nothing there but the tools that it names."""
+    tools = tmp_path_factory.mktemp("tools")
+    for name in (*NAMED, *COREUTILS):
+        there = shutil.which(name)
+        assert there is not None, f"there is no {name}"
+        (tools / name).symlink_to(there)
+
+    def verify(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+        return runs(Path(arguments[-1], "verify.sh"), env={"PATH": str(tools)})(*arguments)
+
+    return verify
 
 
 @pytest.fixture(params=["go", "node", "shell"])

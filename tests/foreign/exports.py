@@ -58,9 +58,10 @@ def accompany(directory: Path) -> None:
 
     Whoever tampers with an export can do that, too.
     """
-    shutil.copy(SHELL, directory)
+    Path(shutil.copy(SHELL, directory)).chmod(0o755)
     (directory / "manifest.json").write_text('{"format": "tiles"}\n')
     (directory / "README").write_text("\n")
     names = ("checkpoint", "vkeys", "manifest.json", "README", "verify.sh")
-    sums = [f"{hashlib.sha256((directory / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+    there = [name for name in names if (directory / name).exists()]
+    sums = [f"{hashlib.sha256((directory / name).read_bytes()).hexdigest()}  {name}\n" for name in there]
     (directory / "SHA256SUMS").write_text("".join(sums))

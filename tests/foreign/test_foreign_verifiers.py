@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.audit.transparency.keys import SigningKey
+from app.audit.transparency.notes import parse_note
 from app.audit.transparency.proofs import Receipt
 from app.audit.transparency.tree import inclusion_proof, leaf_hash
 from tests.audit.transparency.logs import ORIGIN, entries, nodes
@@ -97,16 +98,21 @@ def test_sigstore_accepts_a_receipt_for_its_entry_only(node: Verify, size: int, 
 def test_openssl_and_coreutils_accept_a_whole_log(shell: Verify, size: int, tmp_path: Path) -> None:
     log = write_export(tmp_path / "log", entries(size), [LOG, PQ, WITNESS])
     accompany(log)
-    done = shell("--key", write_keys(tmp_path / "trusted", [LOG.verifier]), log)
-    assert done.returncode == 0, done.stderr
+    key = write_keys(tmp_path / "trusted", [LOG.verifier])
+    done = shell("--key", key, log)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"whole: {size} entries of {ORIGIN}" in done.stdout
+    if size:
+        done = shell("--key", key, "--text", str(size), log)
+        assert done.stdout == parse_note((log / "checkpoint").read_bytes()).text
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.name != "checkpoint is missing"], ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_openssl_and_coreutils_reject_a_tampered_log(shell: Verify, case: Case, tmp_path: Path) -> None:
     """It exits with 2, "could not check", where the auditor may have given the wrong key or no log at all."""
     attempt = case.attempt(tmp_path)
     accompany(attempt.directory)
     done = shell(*attempt.arguments())
     by_another_key = case.name.endswith("with another key") or case.name == "a checkpoint of another log"
-    without_tiles = case.name == "truncated: the first, re-hashed"
-    assert done.returncode == (2 if by_another_key or without_tiles else 1), done.stderr
+    without_it = case.name in ("truncated: the first, re-hashed", "checkpoint is missing")
+    assert done.returncode == (2 if by_another_key or without_it else 1), done.stderr
