@@ -77,7 +77,10 @@ async def show_difference(
     limit: Limit = 50,
     after: Annotated[int | None, QueryParameter(ge=0, le=2**53, description="A `next`.", required=False)] = None,
 ) -> Differences:
-    """Tell field by field what became different between two moments: of one thing, or of everything, in pages."""
+    """Tell field by field what became different between two moments: of one thing, or of everything, in pages.
+
+    If `from` is the later of the two, it is told how everything would become again what it was.
+    """
     asked = [recorded(moment, datetime.now(UTC)) for moment in (from_, to)]
     await _record(asker, "diff", " ".join((*asked, *([await moments.recorded(resource)] if resource else ()))))
     before, until = await _position(moments, from_, "from"), await _position(moments, to, "to")

@@ -57,7 +57,7 @@ def audit_show(resource: str, as_of: str | None, history: bool) -> None:
 def audit_diff(before: str, after: str, resource: str | None) -> None:
     """Tell field by field what became different between two moments: of RESOURCE, or of everything.
 
-    T1 and T2 are positions, times in ISO 8601, times ago such as “2 hours ago”, or “now”.
+    T1 and T2 are positions, times in ISO 8601, times ago such as “2 hours ago”, or “now”; in either order.
     """
 
     async def diff(settings: Settings) -> None:
@@ -66,11 +66,11 @@ def audit_diff(before: str, after: str, resource: str | None) -> None:
             if resource:
                 _tell_differences([await moments.diff(await _resource(moments, resource), start, end)])
                 return
-            cursor: int | None = start
-            while cursor is not None:
-                page = await moments.diff_all(start, end, cursor)
+            page = await moments.diff_all(start, end)
+            _tell_differences(page.items)
+            while page.next is not None:
+                page = await moments.diff_all(start, end, page.next)
                 _tell_differences(page.items)
-                cursor = page.next
 
     run(diff)
 

@@ -177,21 +177,25 @@ class Moments:
         return Difference(str(resource), self._between(resource, records, before, after))
 
     async def diff_all(self, before: int, after: int, cursor: int | None = None, limit: int = 50) -> Differences:
-        """Tell what became different of everything, in the order in which it was first touched; in pages."""
-        start = max(before, cursor or 0)
+        """Tell what became different of everything, in the order in which it was first touched; in pages.
+
+        If `before` is the later of the two, it is told how everything would become again what it was.
+        """
+        first, last = sorted((before, after))
+        start = max(first, cursor or 0)
         async with self._log.pool.connection() as connection:
             page = await read_page(connection, start, SCAN, (Selection(_TYPES),))
-        within = [record for record in page if record.position <= after]
+        within = [record for record in page if record.position <= last]
         items: list[Difference] = []
         for record in within:
             for resource in _touched(record):
-                records = await self._history(resource, after)
-                is_first = not any(before < one.position < record.position for one in records)
+                records = await self._history(resource, last)
+                is_first = not any(first < one.position < record.position for one in records)
                 if is_first and (changed := self._between(resource, records, before, after)):
                     items.append(Difference(str(resource), changed))
             if len(items) >= limit and record is not within[-1]:
                 return Differences(before, after, items, record.position)
-        more = len(within) == SCAN and within[-1].position < after
+        more = len(within) == SCAN and within[-1].position < last
         return Differences(before, after, items, within[-1].position if more else None)
 
     async def blame(self, resource: Resource, until: int, field: str | None = None) -> list[Blamed]:

@@ -107,6 +107,10 @@ async def test_question_21_state_as_of_a_position_or_a_time_the_difference_of_tw
     assert told["group/lab"][f"members.{bob.user}"] == {"field": f"members.{bob.user}", "before": "member"}
     assert told["notebook/plots"]["title"] == {"field": "title", "before": "Plots"}
     assert set(told) == {"group/lab", "notebook/plots"}
+    back = await town.admin.get(f"/api/audit/diff?from={after}&to={before}")
+    undone = {one["resource"]: {change["field"]: change for change in one["changes"]} for one in back["items"]}
+    assert undone["notebook/plots"]["title"] == {"field": "title", "after": "Plots"}
+    assert set(undone) == set(told)
     one = await town.admin.get(f"/api/audit/diff?from={before}&to={after}&resource=notebook/plots")
     assert [item["resource"] for item in one["items"]] == ["notebook/plots"]
 
