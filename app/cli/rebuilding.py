@@ -13,7 +13,7 @@ from app.audit.log import Log
 from app.audit.sealing.sealer import Sealer
 from app.audit.writer import LogUnavailable
 from app.cli.groups import state
-from app.cli.work import TAMPERED, CannotDo, console, run
+from app.cli.work import COULD_NOT, TAMPERED, CannotDo, console, run
 from app.projections.differences import NothingToCompare
 from app.projections.generation import MODELS
 from app.projections.rebuild import Rebuilt, drop_old, rebuild, rebuild_to
@@ -33,7 +33,8 @@ def state_rebuild(name: str | None, to: int | None, keep_old: bool, check_seals:
     """Build every read model, or only NAME, anew from the log, beside the live ones, and swap them in.
 
     The API goes on serving. If it is interrupted, the next one goes on from where it was. What had been different
-    before is told, and makes the exit code 1; what is rebuilt goes live all the same.
+    before is told, and makes the exit code 1; so does a seal that is not met, and 2 says that no seal could be compared.
+    What is rebuilt goes live all the same.
     """
     if to and (name or check_seals):
         raise click.UsageError("--to is for all read models, and checks no seals.")
@@ -70,7 +71,7 @@ def state_seal() -> None:
 def state_verify() -> None:
     """Replay the log from its beginning, and compare with every state seal on the way.
 
-    Exit code: 0 the same, 1 not, 2 there is no seal.
+    Exit code: 0 the same, 1 not, 2 there is no seal to compare with.
     """
 
     async def verify(settings: Settings) -> int:
@@ -120,11 +121,17 @@ def _tell_rebuilt(done: Rebuilt, name: str | None) -> int:
 
 
 def tell_checked(checked: Checked) -> int:
-    """Tell how a replay compares with the seals; give the exit code."""
+    """Tell how a replay compares with the seals; give the exit code. What was held to nothing is not the same."""
     for one in checked.mismatches:
         click.echo(f"{one.table} {one.version} as of position {one.position}: sealed {one.expected}, found {one.found}")
     for table in checked.not_compared:
         console.print(f"{table} was sealed by another release, and is not what this one has: not compared.")
+    if not checked.compared:
+        console.print(
+            f"Nothing could be compared: none of the {checked.seals} seals in the log has a table that this release "
+            "has. `sophon state seal` makes one that has."
+        )
+        return COULD_NOT
     console.print(f"Replayed to position {checked.position:,} past {checked.seals} seals: ", end="")
     console.print("[bold red]NOT the same state.[/]" if checked.mismatches else "the same state.")
     return TAMPERED if checked.mismatches else 0

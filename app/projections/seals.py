@@ -42,9 +42,10 @@ class Mismatch(Struct, frozen=True):
 
 
 class Checked(Struct, frozen=True):
-    """How many seals a replay was held to, where it differed, and which tables of theirs exist no more as they were."""
+    """How many seals a replay was held to, and tables of theirs; where it differed; which tables it has no more."""
 
     seals: int
+    compared: int
     position: int
     mismatches: Sequence[Mismatch]
     not_compared: Sequence[str]
@@ -91,6 +92,7 @@ class Checking:
         self._replay = replay
         self._connection = connection
         self._known: dict[str, TableDigest] = {}
+        self._compared = 0
         self._mismatches: list[Mismatch] = []
         self._not_compared: dict[str, None] = {}
 
@@ -106,7 +108,7 @@ class Checking:
             done += 1
         if self._replay.unreadable:
             raise self._replay.unreadable
-        return Checked(done, self._replay.position, self._mismatches, list(self._not_compared))
+        return Checked(done, self._compared, self._replay.position, self._mismatches, list(self._not_compared))
 
     async def _compare(self, seal: StateSealed) -> None:
         for table in self._replay.touched:
@@ -116,7 +118,9 @@ class Checking:
         for sealed in seal.digests:
             if (model := ours.get((sealed.table, sealed.version))) is None:
                 self._not_compared[f"{sealed.table} {sealed.version}"] = None
-            elif (found := await self._digest(model)).digest != sealed.digest:
+                continue
+            self._compared += 1
+            if (found := await self._digest(model)).digest != sealed.digest:
                 here = (seal.position, sealed.digest, found.digest)
                 self._mismatches.append(Mismatch(sealed.table, sealed.version, *here))
 

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from app.audit.entry import Context
 from app.audit.log import Log
 from app.audit.sealing.sealer import Sealer
+from app.domain.states import StateSealed, TableDigest
 from app.keys import Keys
+from app.projections.generation import MODELS
 from tests.domain.cast import ADA, APOLLO, BOB, LAB, plots, wanted
 from tests.projections.test_read_models import happen, projecting
 
@@ -86,6 +89,30 @@ async def test_a_rebuild_tells_what_had_been_different_and_a_replay_meets_its_se
     assert (past.returncode, past.stdout) == (0, "read_at_3\n"), past.stderr
 
 
+async def seal_by_another_release(dsn: str) -> None:
+    async with Log.open(dsn, Sealer(Keys(SECRET.encode()).vault_key())) as log:
+        tables = tuple(TableDigest(model.table(), model.version + 1, 0, "0" * 64) for model in MODELS)
+        await log.append([Context().draft(StateSealed(position=log.head, shape="0" * 16, digests=tables))])
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize("seals", [0, 1])
+async def test_where_no_seal_can_be_compared_nothing_is_proven_and_that_ends_with_2(
+    sophon: Sophon, dsn: str, seals: int
+) -> None:
+    if seals:
+        await seal_by_another_release(dsn)
+    verified = await sophon("state", "verify")
+    assert verified.returncode == 2, verified.stderr
+    rebuilt = await sophon("state", "rebuild", "--check-seals")  # which makes a seal, for the next time
+    assert rebuilt.returncode == 2, rebuilt.stderr
+    said = " ".join(rebuilt.stderr.split())
+    assert "Every read model was rebuilt" in said
+    assert f"Nothing could be compared: none of the {seals} seals" in said
+    assert "the same state" not in said + verified.stderr
+    assert (await sophon("state", "verify")).returncode == 0
+
+
 @pytest.mark.usefixtures("filled")
 async def test_the_past_is_shown_compared_blamed_and_explained(sophon: Sophon) -> None:
     shown = await sophon("audit", "show", f"group/{LAB}")
@@ -94,6 +121,8 @@ async def test_the_past_is_shown_compared_blamed_and_explained(sophon: Sophon) -
     assert BOB not in then.stdout
     different = await sophon("audit", "diff", "5", "6")
     assert f'  members.{BOB}: - → "member"' in different.stdout, different.stderr
+    undone = await sophon("audit", "diff", "6", "5")
+    assert f'  members.{BOB}: "member" → -' in undone.stdout, undone.stderr
     blamed = await sophon("audit", "blame", f"group/{LAB}", f"members.{ADA}")
     assert blamed.stdout.split("\t")[0] == "5", blamed.stderr
     told = await sophon("audit", "explain", "6")
