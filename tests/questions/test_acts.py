@@ -46,7 +46,7 @@ async def the_one(town: Town, position: int, type_: str) -> Record:
     return found
 
 
-async def test_question_1_who_what_when_where_and_outcome_stand_on_every_entry(town: Town) -> None:
+async def test_question_1_who_what_when_where_outcome_on_every_entry(town: Town) -> None:
     ada, _ = await lab(town)
     assert (await ada.ask("POST", "/api/groups", {"slug": "lab", "title": "Again"})).status_code == 409
     for record in (await town.since(0))[1:]:
@@ -179,7 +179,7 @@ async def test_question_4_nobody_floods_the_log_with_refusals(town: Town) -> Non
     assert len(await town.since(before)) == REFUSALS + 3, "what was told is not told again"
 
 
-async def test_question_5_login_logout_tokens_made_used_revoked_and_roles_changed(town: Town) -> None:
+async def test_question_5_login_logout_tokens_made_used_revoked_roles_changed(town: Town) -> None:
     before = town.head
     ada = await town.person("ada")
     holder = await town.bearer(ada)
@@ -231,7 +231,7 @@ class Broken:
         await asyncio.Event().wait()
 
 
-async def test_question_5_what_the_runtime_does_is_on_behalf_of_whoever_asked_and_because_of_that(town: Town) -> None:
+async def test_question_5_acting_on_behalf_as_the_runtime_does_of_whoever_asked_and_because_of_that(town: Town) -> None:
     ada, _ = await lab(town)
     log = town.platform.log
     supervisor = Supervisor(log, Broken(), KEYS, timedelta(seconds=5))  # pyright: ignore[reportArgumentType]
@@ -413,7 +413,7 @@ async def test_question_10_all_entries_of_one_request_share_its_id(town: Town) -
     assert (await town.since(before))[-1].entry.request == other.headers["X-Request-Id"]
 
 
-async def test_question_11_server_time_never_decreases_whatever_the_clock_does(
+async def test_question_11_server_time_non_decreasing_whatever_the_clock_does(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ada = await town.person("ada")
@@ -504,7 +504,7 @@ def faults(answer: Any) -> str:
     return " ".join(answer.json()["faults"])
 
 
-async def test_question_30_if_the_log_cannot_be_written_changes_are_refused_and_an_alarm_rises_and_reads_go_on(
+async def test_question_30_if_the_log_cannot_be_written_changes_are_refused_503_and_an_alarm_rises_and_reads_go_on(
     town: Town, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ada, bob = await lab(town)

@@ -65,7 +65,7 @@ async def canaries(town: Town, auditor: Person) -> Person:
     return who
 
 
-async def test_question_24_erased_means_unreadable_in_tables_files_answers_and_logs(
+async def test_question_24_erased_means_unreadable_in_exports_backups_projections_caches_logs(
     town: Town, capfd: pytest.CaptureFixture[str]
 ) -> None:
     grace, auditor = await second_administrator(town), await town.person("eve", auditor=True)
@@ -106,7 +106,7 @@ async def test_every_address_that_is_there_is_looked_at(town: Town) -> None:
     }
 
 
-async def test_question_25_no_personal_data_stands_in_leaves(town: Town) -> None:
+async def test_question_25_no_personal_data_in_leaves_by_canary_strings(town: Town) -> None:
     await canaries(town, await town.person("eve", auditor=True))
     entries = [record.octets for record in await town.since(0)]
     assert len(entries) > 8
@@ -116,7 +116,7 @@ async def test_question_25_no_personal_data_stands_in_leaves(town: Town) -> None
         assert b"192.0.2.1" not in octets
 
 
-async def test_question_26_everything_about_one_person_is_given_on_demand(town: Town) -> None:
+async def test_question_26_everything_about_one_person_on_demand(town: Town) -> None:
     ada, bob = await lab(town)
     report = await everything_about(town, "user/bob")
     assert report["subject"] == f"user:{bob.user}"

@@ -1,4 +1,4 @@
-"""Questions 3, 14, 16, 18 and 28 of the auditor's: whether it is whole, where not, and what can be taken away of it."""
+"""Questions 14, 16, 18 and 28 of the auditor's: whether it is whole, where not, and what can be taken away of it."""
 
 from pathlib import Path
 
@@ -9,21 +9,11 @@ from app.audit.evidence.exported import Format, open_exported, verify_exported
 from app.audit.evidence.findings import Tampered
 from app.audit.evidence.verify import connected, verify_log
 from tests.audit.signed import signed_log, superuser
-from tests.audit.test_export import shell
 from tests.audit.test_recovery import exported, put_back, recovered, rows
 from tests.audit.test_verify import Change, delete, edit, insert, swap, truncate
-
-
-async def test_question_3_what_was_recovered_is_an_entry_with_its_effect_or_neither(dsn: str, tmp_path: Path) -> None:
-    """Recovery commits entries in whole batches: stopped between any two, the log is the beginning of what it was."""
-    trust = await signed_log(dsn, tmp_path / "signer", (1_500,))
-    directory = await exported(dsn, tmp_path / "export", trust)
-    before = rows(dsn)
-    for head in (0, 512, 1_024):
-        put_back(dsn, head)
-        assert rows(dsn) == before[:head]
-        await recovered(dsn, directory, trust)
-        assert rows(dsn) == before
+from tests.foreign.conftest import Verify, absent, runs
+from tests.foreign.exports import SHELL
+from tests.foreign.golang import NoGo, build
 
 
 @pytest.mark.parametrize(
@@ -57,23 +47,36 @@ async def test_question_16_a_restored_old_backup_is_detected_and_its_lost_tail_r
     assert rows(dsn) == before
 
 
-async def test_question_18_verifiable_offline_without_our_software_or_database_by_openssl_and_shell(
-    dsn: str, tmp_path: Path
+@pytest.fixture(params=["openssl and shell", "Go's sumdb"])
+def outsider(request: pytest.FixtureRequest, tmp_path: Path) -> Verify:
+    """A verifier that needs nothing of ours: the script, or a program over Go's packages."""
+    if request.param == "openssl and shell":
+        return runs("sh", SHELL)
+    try:
+        build(tmp_path / "verify-log")
+    except NoGo as error:
+        absent("go", str(error))
+    return runs(tmp_path / "verify-log")
+
+
+async def test_question_18_verifiable_offline_without_our_software_or_database_by_openssl_and_shell_and_by_gos_sumdb(
+    outsider: Verify, dsn: str, tmp_path: Path
 ) -> None:
     trust = await signed_log(dsn, tmp_path / "signer", (600,))
     directory = await exported(dsn, tmp_path / "export", trust)
     keys = tmp_path / "vkeys"
     keys.write_text(trust.text())
-    done = shell(directory, "--key", str(keys))
+    done = outsider("--key", keys, directory)
     assert (done.returncode, "whole: 600 entries" in done.stdout) == (0, True), done.stderr
     bundle = directory / "tile" / "entries" / "001"
     bundle.write_bytes(bundle.read_bytes().replace(b"xxx", b"xxy", 1))
-    done = shell(directory, "--key", str(keys))
-    assert (done.returncode, "entry 257" in done.stderr) == (1, True), done.stderr
+    done = outsider("--key", keys, directory)
+    assert (done.returncode, "whole" in done.stdout) == (1, False), done.stderr
+    assert "entry 257" in done.stderr or "rejected: the entries have the root" in done.stderr
 
 
 @pytest.mark.parametrize("format_", ["tiles", "jsonl", "cloudevents", "ocsf"])
-async def test_question_28_complete_resumable_export_as_tiles_jsonl_cloudevents_ocsf(
+async def test_question_28_complete_resumable_export_tiles_jsonl_cloudevents_ocsf(
     format_: Format, dsn: str, tmp_path: Path
 ) -> None:
     trust = await signed_log(dsn, tmp_path / "signer", (300,))

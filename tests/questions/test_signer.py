@@ -91,7 +91,7 @@ async def test_question_12_independent_time_an_entry_was_there_when_a_witness_sa
     assert checked.witnesses == {"w": 1_800_000_000}
 
 
-async def test_question_15_a_full_rewrite_with_a_stolen_log_key_is_refused_by_the_witness(
+async def test_question_15_a_full_rewrite_re_hashed_with_a_stolen_log_key_is_detected_by_a_witness_a_saved_checkpoint(
     log: Log, tmp_path: Path
 ) -> None:
     signing, server = await witnessed(log, tmp_path)
