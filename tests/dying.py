@@ -1,4 +1,4 @@
-"""Work that is killed before a statement: `python -m tests.dying DSN`, which is told a scene and a number a line.
+"""Work that is killed before a statement, or after some seconds: `python -m tests.dying DSN`.
 
 Each kill is of a fork, which has nothing to import and lives for some milliseconds: so there can be one between any two
 statements.
@@ -8,6 +8,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 import traceback
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -39,7 +40,7 @@ NAME = "sophon dying"
 """How its connections are known in the database."""
 ASIDE = ("listen", "announce", "pool-")
 """Tasks that go on beside what is to be killed, at times of their own: counted, they would hide others."""
-PAGE = 40
+PAGE = 100
 """Entries: so few are folded at a time here, that there are several pages of them."""
 
 
@@ -47,7 +48,8 @@ class Mortality:
     """Counts statements, and ends the process before one of them. Nothing of it is cleaned up, in no `finally`."""
 
     def __init__(self, number: int) -> None:
-        self._left = number
+        self._fatal = number
+        self.sent = 0
         self.begun = False
 
     def patch(self) -> None:
@@ -69,8 +71,8 @@ class Mortality:
     def _count(self) -> None:
         task = asyncio.current_task()
         if self.begun and task and not task.get_name().startswith(ASIDE):
-            self._left -= 1
-            if self._left == 0:
+            self.sent += 1
+            if self.sent == self._fatal:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -119,8 +121,8 @@ SCENES: dict[str, Callable[[Log], Awaitable[None]]] = {
 }
 
 
-async def live(dsn: str, scene: str, number: int) -> None:
-    """Open the log, and do what the scene says; counted from there on."""
+async def live(dsn: str, scene: str, number: int) -> int:
+    """Open the log, and do what the scene says; counted from there on. Give how many statements that took."""
     replay.PAGE = PAGE
     CONNECTION["application_name"] = NAME
     mortality = Mortality(number)
@@ -129,29 +131,37 @@ async def live(dsn: str, scene: str, number: int) -> None:
         mortality.begun = True
         await SCENES[scene](log)
         mortality.begun = False
+    return mortality.sent
 
 
-def beget(dsn: str, scene: str, number: int) -> str:
-    """Do it in a fork; tell how that ended."""
+def beget(dsn: str, scene: str, number: int, seconds: float) -> str:
+    """Do it in a fork, and kill that after some seconds, if there are any; tell how it ended."""
+    reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            asyncio.run(live(dsn, scene, number))
+            os.write(writing, b"%d" % asyncio.run(live(dsn, scene, number)))
             os._exit(0)
         except BaseException:
             traceback.print_exc()
             os._exit(1)
+    if seconds:
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)  # it is a zombie at the least: nobody has waited for it
     _, status = os.waitpid(child, 0)
+    os.close(writing)
+    with os.fdopen(reading) as said:
+        sent = said.read()
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
         return "killed"
-    return "done" if status == 0 else f"failed with {status}"
+    return f"done {sent}" if status == 0 else f"failed with {status}"
 
 
 def main(dsn: str) -> None:
     """Do what standard input says, a line each; say on standard output how it ended."""
     for line in sys.stdin:
-        scene, number = line.split()
-        print(beget(dsn, scene, int(number)), flush=True)
+        scene, number, seconds = line.split()
+        print(beget(dsn, scene, int(number), float(seconds)), flush=True)
 
 
 class Dying:
@@ -160,16 +170,23 @@ class Dying:
     def __init__(self, process: Process, dsn: str) -> None:
         self._process = process
         self.dsn = dsn
+        self.sent = 0
+        """How many statements it took the last time, if it came to its end."""
 
-    async def dies(self, scene: str, number: int) -> bool:
-        """Play a scene, and kill it before a statement; false if it came to its end. Nothing of it goes on."""
+    async def dies(self, scene: str, number: int = 0, *, after: float = 0) -> bool:
+        """Play a scene, and kill it before a statement, or after some seconds; false if it came to its end before.
+
+        Nothing of it goes on.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(f"{scene} {number}\n".encode())
+        self._process.stdin.write(f"{scene} {number} {after}\n".encode())
         told = (await asyncio.wait_for(self._process.stdout.readline(), 60)).decode().strip()
-        assert told in ("killed", "done"), f"{scene} {number}: {told}"
+        how, _, rest = told.partition(" ")
+        assert how in ("killed", "done"), f"{scene} {number}: {told}"
         await self._buried()
-        return told == "killed"
+        self.sent = int(rest or 0)
+        return how == "killed"
 
     async def _buried(self) -> None:
         """Wait until the database has noticed: until then a statement of the dead may go on."""

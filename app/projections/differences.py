@@ -9,7 +9,6 @@ from msgspec import Raw, Struct, ValidationError
 from psycopg import AsyncConnection
 from psycopg.sql import SQL, Composed, Identifier
 
-from app.audit.entry import Context
 from app.audit.log import Log
 from app.domain.states import StateRepaired
 from app.projections.generation import LOCK, Generation
@@ -17,6 +16,7 @@ from app.projections.guarded import alone
 from app.projections.leftovers import CHECK
 from app.projections.read_model import ReadModel
 from app.projections.replay import Progress, Replay, in_silence
+from app.projections.unrecorded import keep_promise, promise
 
 SHOWN = 100
 """Rows of a table that are told of, at most; all of them are counted."""
@@ -60,6 +60,8 @@ async def find_differences(log: Log, progress: Progress = in_silence, *, repair:
     """
     live = Generation(log)
     async with alone(log), scratch(log, CHECK) as (generation, connection):
+        if repair:
+            await keep_promise(log, connection)
         replay = Replay(log, generation, connection, progress)
         await replay.begin(anew=True)
         async with side_by_side(log, live, replay) as (position, seeing):
@@ -184,9 +186,11 @@ async def _repair(log: Log, live: Generation, replay: Replay) -> None:
             raise replay.unreadable or NothingToCompare
         for model in live.models:
             counts[model.table()] = await _copy_different(connection, model, replay.generation.schema, live.schema)
-    tables = tuple(table for table, count in counts.items() if count)
-    repaired = StateRepaired(position=position, shape=live.shape, rows=sum(counts.values()), tables=tables)
-    await log.append([Context().draft(repaired)])
+        tables = tuple(table for table, count in counts.items() if count)
+        repaired = StateRepaired(position=position, shape=live.shape, rows=sum(counts.values()), tables=tables)
+        await promise(connection, repaired)
+    async with log.pool.connection() as connection:
+        await keep_promise(log, connection)
 
 
 async def _copy_different(connection: AsyncConnection, model: ReadModel[Any], source: str, target: str) -> int:

@@ -3,6 +3,8 @@
 import contextlib
 from collections.abc import AsyncGenerator
 
+from psycopg import AsyncConnection
+
 from app.audit.log import Log
 
 ONE_AT_A_TIME = 7305799
@@ -17,3 +19,9 @@ async def alone(log: Log) -> AsyncGenerator[None]:
             yield
         finally:
             await guard.execute("SELECT pg_advisory_unlock(%s)", (ONE_AT_A_TIME,))
+
+
+async def is_alone(connection: AsyncConnection) -> bool:
+    """Whether nobody else rebuilds or compares: then nobody does until the end of this transaction."""
+    cursor = await connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (ONE_AT_A_TIME,))
+    return await cursor.fetchone() == (True,)

@@ -4,7 +4,7 @@ from psycopg import AsyncConnection
 from psycopg.sql import SQL, Identifier
 
 from app.domain.subjects import SubjectErased
-from app.projections.guarded import ONE_AT_A_TIME
+from app.projections.guarded import is_alone
 
 NEXT, OLD, AT = "read_next", "read_old", "read_at"
 """What a rebuild makes, what was live before it, and what the state of a position is folded into."""
@@ -22,8 +22,7 @@ async def drop_outlived(connection: AsyncConnection) -> None:
 
     Inside a transaction. Whoever is at work now is left alone: they come to that entry themselves.
     """
-    cursor = await connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (ONE_AT_A_TIME,))
-    if await cursor.fetchone() != (True,):
+    if not await is_alone(connection):
         return
     await _drop_matching(connection, f"^({CHECK}|{VERIFY})$")
     cursor = await connection.execute("SELECT to_regclass(%s) IS NOT NULL", (f"{NEXT}.bookmark",))

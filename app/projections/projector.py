@@ -11,9 +11,12 @@ from psycopg import AsyncConnection
 
 from app.audit.entry import Record, readable
 from app.audit.log import Log
+from app.audit.writer import LogUnavailable
 from app.projections.generation import LOCK, Generation
+from app.projections.guarded import is_alone
 from app.projections.leftovers import drop_outlived
 from app.projections.rebuild import rebuild
+from app.projections.unrecorded import keep_promise
 
 PATIENCE = 5.0
 """Seconds for which a writer waits to read what it wrote."""
@@ -82,12 +85,19 @@ class Projector:
         async with self._log.pool.connection() as connection:
             async with connection.transaction():
                 await drop_outlived(connection)
+                await self._say_what_was_done(connection)
             position = await self._live.bookmark(connection)
         if position is None:
             await rebuild(self._log)
             return await self._bookmark()
         self._announce(position, ())
         return position
+
+    async def _say_what_was_done(self, connection: AsyncConnection) -> None:
+        """Record the rebuild or repair that was killed before it was; if that cannot be now, a later start does."""
+        with contextlib.suppress(LogUnavailable):
+            if await is_alone(connection):
+                await keep_promise(self._log, connection)
 
     async def _follow(self, after: int) -> None:
         async for page in self._log.follow(after):

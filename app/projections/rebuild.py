@@ -1,6 +1,7 @@
 """Rebuild: fold the whole log into a generation beside the live one, compare, and swap it in while the API serves.
 
-Killed at any moment, it leaves the live generation as it was, or the new one in its place; begun again, it goes on.
+Killed at any moment, it leaves the live generation as it was, or the new one in its place, which the log is told by
+whoever comes next; begun again, it goes on.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,6 @@ from msgspec import Struct
 from psycopg import AsyncConnection
 from psycopg.sql import SQL, Identifier
 
-from app.audit.entry import Context
 from app.audit.log import Log
 from app.domain.states import StateRebuilt
 from app.projections.differences import Difference, NothingToCompare, compare, side_by_side, together
@@ -20,6 +20,7 @@ from app.projections.leftovers import AT, NEXT, OLD, drop_kept
 from app.projections.read_model import LIVE, ReadModel
 from app.projections.replay import Progress, Replay, in_silence
 from app.projections.seals import Checked, Checking, seal_generation
+from app.projections.unrecorded import keep_promise, promise
 
 
 class Rebuilt(Struct, frozen=True):
@@ -54,6 +55,7 @@ async def rebuild(
     Raises `UnreadableEntry` at an entry that cannot be read, once what stands before it is live.
     """
     async with alone(log), log.pool.connection() as connection:
+        await keep_promise(log, connection)
         generation = Generation(log, NEXT, (only,) if only else MODELS)
         replay = Replay(log, generation, connection, progress)
         await replay.begin(anew=check_seals)
@@ -64,11 +66,13 @@ async def rebuild(
         async with side_by_side(log, live, replay) as (position, seeing):
             if seeing is not None:
                 compared = await compare(seeing, generation, LIVE, position)
-        was_there = await _is_there(connection)
+        differences = compared.count if compared else 0
         if only:
-            await _swap_one(log, live, replay, keep_old=keep_old)
+            await _swap_one(log, live, replay, differences, keep_old=keep_old)
         else:
-            await _swap(log, replay, connection, was_there=was_there, keep_old=keep_old)
+            await _swap(log, replay, connection, differences, keep_old=keep_old)
+        if await keep_promise(log, connection):  # else they were made for the first time
+            await seal_generation(log, connection)
         done = Rebuilt(
             position=replay.position,
             began_at=began_at,
@@ -78,8 +82,6 @@ async def rebuild(
             rows=compared.rows if compared else (),
             checked=checked,
         )
-        if was_there:  # else they were made for the first time
-            await _record(log, connection, done, generation)
     if replay.unreadable:
         raise replay.unreadable
     return done
@@ -106,9 +108,10 @@ async def drop_old(log: Log) -> list[str]:
         return await drop_kept(connection)
 
 
-async def _swap(log: Log, replay: Replay, connection: AsyncConnection, *, was_there: bool, keep_old: bool) -> None:
+async def _swap(log: Log, replay: Replay, connection: AsyncConnection, differences: int, *, keep_old: bool) -> None:
     """Put the new generation in the place of the live one, at the end of the log."""
     await replay.go_on()
+    was_there = await _is_there(connection)
     await _drop_by_and_by(connection, OLD)
     async with log.pool.connection() as guard, guard.transaction():
         await guard.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
@@ -118,11 +121,13 @@ async def _swap(log: Log, replay: Replay, connection: AsyncConnection, *, was_th
         else:
             await _drop(guard, LIVE)
         await guard.execute(SQL("ALTER SCHEMA {} RENAME TO {}").format(Identifier(NEXT), Identifier(LIVE)))
+        if was_there:
+            await promise(guard, _rebuilt(replay, differences))
     if not keep_old:
         await _drop_by_and_by(connection, OLD)
 
 
-async def _swap_one(log: Log, live: Generation, replay: Replay, *, keep_old: bool) -> None:
+async def _swap_one(log: Log, live: Generation, replay: Replay, differences: int, *, keep_old: bool) -> None:
     """Put one new table in the place of the live one, where the live bookmark stands."""
     table = SQL(replay.generation.models[0].table())  # pyright: ignore
     old, next_, live_schema = Identifier(OLD), Identifier(NEXT), Identifier(LIVE)
@@ -136,6 +141,7 @@ async def _swap_one(log: Log, live: Generation, replay: Replay, *, keep_old: boo
         await _drop(connection, NEXT)
         if not keep_old:
             await _drop(connection, OLD)
+        await promise(connection, _rebuilt(replay, differences))
 
 
 async def _is_there(connection: AsyncConnection) -> bool:
@@ -159,13 +165,11 @@ async def _drop_by_and_by(connection: AsyncConnection, schema: str) -> None:
     await _drop(connection, schema)
 
 
-async def _record(log: Log, connection: AsyncConnection, done: Rebuilt, generation: Generation) -> None:
-    rebuilt = StateRebuilt(
-        position=done.position,
-        shape=generation.shape,
-        entries=done.entries,
-        differences=done.differences,
-        tables=tuple(model.table() for model in generation.models),
+def _rebuilt(replay: Replay, differences: int) -> StateRebuilt:
+    return StateRebuilt(
+        position=replay.position,
+        shape=replay.generation.shape,
+        entries=replay.entries,
+        differences=differences,
+        tables=tuple(model.table() for model in replay.generation.models),
     )
-    await log.append([Context().draft(rebuilt)])
-    await seal_generation(log, connection)

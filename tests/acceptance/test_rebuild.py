@@ -1,13 +1,21 @@
 """Rebuilding every read model: what is read afterwards is what was read before, and nobody notices."""
 
 import asyncio
+import contextlib
 import itertools
 import secrets
+import sys
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from psycopg import AsyncConnection
+from psycopg.errors import InvalidSchemaName, UndefinedTable
+
+from app.postgres import embedded
+from app.projections.generation import LOCK
 from tests.acceptance.conftest import Lab
-from tests.installation import Answer, Visitor
+from tests.installation import ROOT, Answer, Installation, Visitor
 
 SKIPPED = ("/metrics", "/health/live", "/health/ready", "/api/notebooks/{notebook}/progress")
 """What tells of the moment, and no state."""
@@ -97,6 +105,46 @@ async def test_what_is_read_is_the_same_to_the_byte_and_no_request_fails(lab: La
 
     assert await everything(lab, addresses) == before
     (await lab.installation.guest.ask("GET", "/health/ready")).expect(200)
+
+
+async def test_a_rebuild_that_is_killed_changes_no_answer_and_the_next_goes_on_from_there(lab: Lab) -> None:
+    await fill(lab)
+    addresses = await readable(lab)
+    before = await everything(lab, addresses)
+    async with meanwhile(lab.administrator, addresses) as answers:
+        reached = await killed_rebuild(lab.installation)
+        assert await everything(lab, addresses) == before
+        done = await lab.installation.command("state", "rebuild")
+    assert done.returncode == 0, done.stderr
+    assert f"An interrupted rebuild was gone on with from position {reached:,}." in " ".join(done.stderr.split())
+    assert {answer.status for answer in answers} == {200}
+    assert await everything(lab, addresses) == before
+
+
+async def killed_rebuild(installation: Installation) -> int:
+    """Kill -9 a `sophon state rebuild` that has folded something, and has not swapped; tell how far it came."""
+    async with (
+        embedded(installation.data / "postgres") as dsn,
+        await AsyncConnection.connect(dsn, autocommit=True) as connection,
+        asyncio.timeout(60),
+    ):
+        await connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))  # nobody swaps while this is held
+        command = (sys.executable, "-m", "app", "state", "rebuild")
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=ROOT, env=installation.environment, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL
+        )
+        reached = 0
+        while reached == 0:
+            assert process.returncode is None
+            with contextlib.suppress(UndefinedTable, InvalidSchemaName):
+                row = await (await connection.execute("SELECT position FROM read_next.bookmark")).fetchone()
+                reached = row[0] if row else 0
+            await asyncio.sleep(0.01)
+        process.kill()
+        await process.wait()
+        row = await (await connection.execute("SELECT position FROM read_next.bookmark")).fetchone()
+        assert row is not None
+        return row[0]
 
 
 async def test_what_is_written_meanwhile_is_read_at_once_and_afterwards(lab: Lab) -> None:
