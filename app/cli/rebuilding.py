@@ -33,7 +33,7 @@ def state_rebuild(name: str | None, to: int | None, keep_old: bool, check_seals:
     """Build every read model, or only NAME, anew from the log, beside the live ones, and swap them in.
 
     The API goes on serving. If it is interrupted, the next one goes on from where it was. What had been different
-    before is told, and makes the exit code 1; so does a seal that is not met, and 2 says that no seal could be compared.
+    before is told, and makes the exit code 1; so does a seal that is not met. 2 says that no seal could be compared.
     What is rebuilt goes live all the same.
     """
     if to and (name or check_seals):
