@@ -1,7 +1,8 @@
 """Fetch uv with nothing but Python's standard library: Debian's python3 has no pip, and its venv makes none.
 
 `python3 infra/bootstrap/uv.py DIRECTORY` puts one version, known by its digest, at DIRECTORY/uv. It is asked of the
-package index that pip or uv is told to use here, by environment or pip's configuration, and else of pypi.org.
+package index that pip or uv is told to use here, by environment or pip's configuration, and else of the one that
+everything else is locked to.
 """
 
 import base64
@@ -40,7 +41,7 @@ WHEELS = {
 }
 """System and machine -> the wheel's platform tag, and its SHA-256."""
 
-INDEX = "https://pypi.org/simple"
+LOCK = Path(__file__).parents[2] / "uv.lock"
 PATIENCE = 60.0
 """Seconds without a byte."""
 
@@ -66,7 +67,7 @@ def main(directory: Path) -> None:
             f"There is no uv to fetch for {' '.join(machine)}: install it (docs.astral.sh/uv), then again."
         )
     tag, digest = WHEELS[machine]
-    index = setting("index-url", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL") or INDEX
+    index = setting("index-url", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL") or locked_index()
     print(f"fetching uv {VERSION} from {without_password(index)} (once; 20 MB)", file=sys.stderr, flush=True)
     try:
         wheel = download(index, f"uv-{VERSION}-py3-none-{tag}.whl", digest)
@@ -90,6 +91,11 @@ def download(index: str, name: str, digest: str) -> bytes:
                 raise OSError(f"{name} is not the file that it has to be")
             return wheel
     raise OSError(f"{without_password(page)} has no {name}")
+
+
+def locked_index() -> str:
+    """Read from the lock file where everything else comes from."""
+    return LOCK.read_text(encoding="utf-8").partition('registry = "')[2].partition('"')[0]
 
 
 def setting(option: str, *variables: str) -> str | None:
