@@ -18,6 +18,7 @@ from app.cli import (
     rotate,
     subject,
     verify,
+    volumes,
     webhook,
     witness,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "rotate",
     "subject",
     "verify",
+    "volumes",
     "webhook",
     "witness",
 ]

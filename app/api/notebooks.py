@@ -139,7 +139,7 @@ async def delete_notebook(
     notebooks: NamedDependency[Notebooks],
     asker: NamedDependency[Asker],
 ) -> Response[None]:
-    """Delete a notebook, running or not. Its volume is kept until an administrator purges it."""
+    """Delete a notebook, running or not. Its volume is kept until `sophon volumes purge`."""
     row = await found(notebooks.row_of(notebook), NoSuchNotebook)
     command = DeleteNotebook(by=asker.caller, notebook=notebook, group=row.group)
     return at(await _ask(asker, command, notebooks), None, 204)

@@ -15,5 +15,10 @@ def audit() -> None:
 
 
 @main.group()
+def volumes() -> None:
+    """What notebooks keep their files in."""
+
+
+@main.group()
 def state() -> None:
     """What is derived from the log, and what it rests on. Exit code: 0 as it should be, 1 not, 2 could not."""

@@ -9,6 +9,7 @@ from app.domain import (
     notebooks,
     projects,
     pruning,
+    purging,
     reports,
     retention,
     runs,
@@ -37,6 +38,7 @@ NOUNS = (
     signing,
     exports,
     pruning,
+    purging,
 )
 
 EVENTS: dict[str, type[Event]] = event_types()

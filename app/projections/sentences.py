@@ -28,6 +28,7 @@ TEMPLATES: Mapping[str, str] = {
     "ProjectCreated": "began the project {project}, “{title}”, {visibility}, in the group {group}",
     "NotebookCreated": "made the notebook {notebook}, “{title}”, in the project {project}",
     "NotebookDeleted": "deleted the notebook {notebook}",
+    "NotebookPurged": "had the volume of the deleted notebook {notebook} removed",
     "NotebookEntered": "came into the notebook {notebook}",
     "NotebookStartRequested": "asked for the notebook {notebook} to be started, as {run}",
     "NotebookCreationBegan": "began to make a container for {run} of the notebook {notebook}",

@@ -78,7 +78,7 @@ class Containers:
             "sophon.notebook": notebook,
             "sophon.run": run,
         }
-        volume = f"sophon-{self._installation}-{notebook}"
+        volume = volume_of(self._installation, notebook)
         kept = {key: value for key, value in labels.items() if key != "sophon.run"}
         await self._ask("POST", "volumes/create", body={"Name": volume, "Labels": kept})
         config = self._config(labels, volume, token)
@@ -239,6 +239,22 @@ class Containers:
         self, method: str, path: str, params: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
     ) -> Any:
         return await ask(self._docker, method, path, params, body)
+
+
+def volume_of(installation: str, notebook: NotebookName) -> str:
+    """Name the volume that a notebook's files are in."""
+    return f"sophon-{installation}-{notebook}"
+
+
+async def remove_volume(docker: Docker, installation: str, notebook: NotebookName) -> bool:
+    """Remove a notebook's volume, and all files in it; whether there was one. Raises `EngineError` if it is in use."""
+    try:
+        await ask(docker, "DELETE", f"volumes/{volume_of(installation, notebook)}")
+    except Refused as refused:
+        if refused.status == 404:
+            return False
+        raise
+    return True
 
 
 class Refused(EngineError):

@@ -51,8 +51,8 @@ class Record(Struct, frozen=True, kw_only=True):
 class Processes:
     """Runs as child processes that outlive us, and that whoever comes after us finds by their records.
 
-    `<root>/volumes/<notebook>` is kept for ever; `<root>/runs/<run>.json` and `.log` and `<sockets>/<end of the run's
-    id>`, for sockets and what else is worth nothing afterwards, until the run is removed.
+    `<root>/volumes/<notebook>` is kept until it is purged; `<root>/runs/<run>.json` and `.log` and `<sockets>/<end of
+    the run's id>`, for sockets and what else is worth nothing afterwards, until the run is removed.
 
     A server waits for its token, in a pipe, and ends if the pipe is closed without one. We write the record before the
     token: so whenever we are killed, a server is on record, or ends before it listens.
@@ -92,6 +92,16 @@ class Processes:
         if record:
             await self._until_ended(record, 0)  # reaped, if it took a SIGKILL
         await _aside(self._forget, instance.run)
+
+    async def remove_volume(self, notebook: NotebookName) -> bool:
+        """Remove a notebook's files; whether there were any. Raises `EngineError` while a run is on record."""
+        if await self.instances(notebook):
+            raise EngineError(f"A run of {notebook} is still there.")
+        volume = self._volumes / notebook
+        is_there = volume.exists()
+        if is_there:
+            await _aside(shutil.rmtree, volume)
+        return is_there
 
     async def last_words(self, instance: Instance) -> str:
         """Give the end of what it wrote: up to 20 lines of up to 500 characters."""

@@ -33,6 +33,7 @@ from app.domain.names import Personal
 from app.domain.notebooks import NotebookCreated, NotebookDeleted, NotebookEntered
 from app.domain.projects import ProjectCreated
 from app.domain.pruning import LogPruned, Pruned, PrunedClass
+from app.domain.purging import NotebookPurged
 from app.domain.retention import LegalHoldLifted, LegalHoldPlaced
 from app.domain.runs import (
     NotebookContainerCreated,
@@ -139,6 +140,7 @@ EVER_SHIPPED: tuple[Event, ...] = (
     Pruned(by=54, of="reads"),
     StateRecovered(head=40, size=48, root="0" * 64, sealed=2, by=(_USER,)),
     CheckpointTimestamped(size=48, token="MAA="),
+    NotebookPurged(notebook="apollo-plots"),
 )
 
 SOON = datetime(2030, 1, 1, tzinfo=UTC)

@@ -294,6 +294,16 @@ async def test_files_survive_the_run(place: Place) -> None:
     assert "pi.txt" in await names_in(await place.answering("plots"))
 
 
+async def test_files_are_removed_only_once_no_run_is_left(place: Place) -> None:
+    first, _ = await place.created("plots"), await place.created("others")
+    with pytest.raises(EngineError, match="still there"):
+        await place.processes.remove_volume("plots")
+    await place.processes.remove(first)
+    assert await place.processes.remove_volume("plots")
+    assert [path.name for path in (place.root / "volumes").iterdir()] == ["others"]
+    assert not await place.processes.remove_volume("plots")
+
+
 async def test_two_notebooks_side_by_side_do_not_see_each_others_files(place: Place) -> None:
     plots, tables = await asyncio.gather(place.answering("plots"), place.answering("tables"))
     await save(plots, "plot.txt")
