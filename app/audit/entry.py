@@ -48,6 +48,8 @@ class Actor(Struct, frozen=True, omit_defaults=True):
 
 SYSTEM = Actor(kind="system", id="sophon")
 GUEST = Actor(kind="guest")
+ON_THE_SERVER = re.compile(r"cli:uid-[0-9]{1,10}")
+"""The id of an actor, of the kind system, who used the command line there: the machine's number for them, no name."""
 
 
 class Source(Struct, frozen=True):
@@ -136,6 +138,10 @@ class Context(Struct, frozen=True, kw_only=True):
             type=type(event).__name__,
             v=1,
         )
+
+
+BY_ITSELF = Context()
+"""What nobody asked for: Sophon does it."""
 
 
 def _written(event: Event, actor: Actor) -> tuple[bytes, tuple[Disclosure, ...]]:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import msgspec
 import rich_click as click
 
-from app.audit.entry import Context
+from app.cli.asker import context_of, note
 from app.cli.groups import audit
 from app.cli.rebuilding import opened
 from app.cli.work import console, run
@@ -27,7 +27,7 @@ def audit_approvals(output: str) -> None:
 
 async def _approvals(settings: Settings, output: str) -> None:
     async with opened(settings) as log:
-        await log.append([Context().draft(AuditQueried(question="approvals"))])
+        await note(log, await context_of(log, settings), AuditQueried(question="approvals"))
         waiting = await PendingApprovals(log).pending(datetime.now(UTC))
     for one in waiting:
         click.echo(_short(one) if output == "short" else msgspec.json.encode(one).decode())

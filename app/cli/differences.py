@@ -3,9 +3,11 @@
 import rich_click as click
 
 from app.audit.entry import UnreadableEntry
+from app.cli.asker import context_of, note
 from app.cli.groups import state
 from app.cli.rebuilding import ending, opened, progressing
 from app.cli.work import TAMPERED, CannotDo, console
+from app.domain.audits import AuditQueried
 from app.projections.differences import Compared, NothingToCompare, TableMissing, find_differences
 from app.settings import Settings
 
@@ -22,9 +24,11 @@ def state_diff(repair: bool) -> None:
 
 async def _diff(settings: Settings, *, repair: bool) -> int:
     async with opened(settings) as log:
+        context = await context_of(log, settings)
+        await note(log, context, AuditQueried(question="read-models"))
         try:
             with progressing("folding", log.head) as progress:
-                compared = await find_differences(log, progress, repair=repair)
+                compared = await find_differences(log, progress, repair=repair, context=context)
         except NothingToCompare:
             raise CannotDo(NothingToCompare.__doc__ or "") from None
         except (TableMissing, UnreadableEntry) as error:

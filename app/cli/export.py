@@ -7,12 +7,11 @@ from typing import Any, get_args
 
 import rich_click as click
 
-from app.audit.entry import Context
 from app.audit.evidence.export import NotExported, export_log
 from app.audit.evidence.exported import Format, open_exported
 from app.audit.evidence.trust import Trust, trust_of
 from app.audit.evidence.verify import connected
-from app.audit.writer import LogUnavailable
+from app.cli.asker import context_of, note
 from app.cli.groups import audit
 from app.cli.rebuilding import opened, progressing
 from app.cli.verify import judged, must_be_known
@@ -62,7 +61,4 @@ async def _record(settings: Settings, trust: Trust, access: AuditExported) -> No
         if trust.newest is not None and log.head < trust.open(trust.newest).size:
             console.print("The log is shorter than what was signed, so the export was not recorded in it.")
             return
-        try:
-            await log.append([Context().draft(access)])
-        except LogUnavailable as error:
-            console.print(f"The export could not be recorded: {error}", markup=False)
+        await note(log, await context_of(log, settings), access)

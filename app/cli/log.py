@@ -16,13 +16,13 @@ import msgspec
 import rich_click as click
 from msgspec import Struct
 
-from app.audit.entry import Context, Record
+from app.audit.entry import SYSTEM, Actor, Record
 from app.audit.evidence.formats import cloudevent, ocsf
 from app.audit.log import Log
 from app.audit.query.language import QueryError, parse
 from app.audit.query.words import action_of
 from app.audit.sealing.sealer import Sealer
-from app.audit.writer import LogUnavailable
+from app.cli.asker import context_of, note
 from app.cli.groups import audit
 from app.cli.work import CannotDo, console, run
 from app.domain.audits import AuditQueried
@@ -111,7 +111,11 @@ async def _show(settings: Settings, wanted: Wanted) -> None:
     keys = keys_of(settings)
     async with database(settings, console.print) as dsn, Log.open(dsn, Sealer(keys.vault_key())) as log:
         timeline = Timeline(log)
-        await _record(log, wanted, await timeline.recorded(wanted.query))
+        asked = await timeline.recorded(wanted.query)
+        question = AuditQueried(
+            question="tail" if wanted.follow else "entries", about=Personal(asked) if asked else None
+        )
+        await note(log, await context_of(log, settings), question)
         printer = Printer(timeline, wanted.form, origin_of(settings, keys))
         try:
             await _while_read(_print(printer, _pages(timeline, log.head, wanted)))
@@ -144,15 +148,6 @@ async def _reader_leaves() -> None:
     while not output.poll(0):
         await asyncio.sleep(LOOK_EVERY)
     raise BrokenPipeError
-
-
-async def _record(log: Log, wanted: Wanted, asked: str) -> None:
-    """Whoever can read the database reads the log; this tells who comes after them that somebody did."""
-    about = Personal(asked) if asked else None
-    try:
-        await log.append([Context().draft(AuditQueried(question="tail" if wanted.follow else "entries", about=about))])
-    except LogUnavailable as error:
-        console.print(f"That you read the log could not be recorded: {error}", highlight=False, markup=False)
 
 
 async def _pages(timeline: Timeline, head: int, wanted: Wanted) -> AsyncGenerator[Sequence[Record]]:
@@ -231,9 +226,15 @@ class Printer:
 def short(record: Record, names: Mapping[str, str]) -> str:
     """Write an entry on one line: position, time, who, what, to what, and how it ended if that was not well."""
     entry = record.entry
-    actor = entry.actor.kind if entry.actor.kind != "user" else names.get(entry.actor.id or "") or str(entry.actor.id)
+    actor = _named(entry.actor, names)
     tags = (tag.partition(":") for tag in entry.tags if not tag.startswith("username:"))
     resources = " ".join(f"{kind}/{names.get(name) or name}" for kind, _, name in tags)
     ended = "" if entry.outcome == "success" else f"{entry.outcome}{f' ({entry.reason})' if entry.reason else ''}"
     at = entry.at.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
     return f"{record.position:>9}  {at}Z  {actor:<12}  {action_of(entry.type):<24}  {resources}  {ended}".rstrip()
+
+
+def _named(actor: Actor, names: Mapping[str, str]) -> str:
+    if actor.id is None or actor.id == SYSTEM.id:
+        return actor.kind
+    return names.get(actor.id) or actor.id

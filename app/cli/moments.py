@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import rich_click as click
 
-from app.audit.entry import Context
 from app.audit.log import Log
 from app.audit.signing.published import proof_of
 from app.audit.signing.tree import Tree
+from app.cli.asker import context_of, note
 from app.cli.groups import audit
 from app.cli.rebuilding import opened
 from app.cli.work import CannotDo, run
@@ -126,7 +126,8 @@ async def _asking(
     async with opened(settings) as log:
         moments = Moments(log, partial(proof_of, Tree(log.pool)))
         about = " ".join((*([await moments.recorded(resource)] if resource else ()), *words))
-        await log.append([Context().draft(AuditQueried(question=question, about=Personal(about[:8000])))])
+        asked = AuditQueried(question=question, about=Personal(about[:8000]))
+        await note(log, await context_of(log, settings), asked)
         try:
             yield log, moments
         except NoSuchMoment as error:

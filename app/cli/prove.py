@@ -9,7 +9,6 @@ from pathlib import Path
 import rich_click as click
 from msgspec.structs import replace
 
-from app.audit.entry import Context
 from app.audit.evidence.trust import parse_term, trust_of
 from app.audit.pruned import is_tombstone
 from app.audit.signing.published import NotSignedYet, receipt
@@ -22,6 +21,7 @@ from app.audit.transparency.policies import Checked, Peer, Policy, QuorumMissed,
 from app.audit.transparency.proofs import Receipt, parse_receipt
 from app.audit.transparency.strict import Malformed
 from app.audit.transparency.tree import ProofFailed, leaf_hash
+from app.cli.asker import context_of, note
 from app.cli.groups import audit
 from app.cli.rebuilding import opened
 from app.cli.work import COULD_NOT, POLICY, TAMPERED, CannotDo, console, run
@@ -45,7 +45,8 @@ def audit_prove(position: int, bare: bool) -> None:
 
 async def _prove(settings: Settings, position: int, bare: bool) -> None:
     async with opened(settings) as log:
-        await log.append([Context().draft(AuditQueried(question="proof", about=Personal(str(position))))])
+        asked = AuditQueried(question="proof", about=Personal(str(position)))
+        await note(log, await context_of(log, settings), asked)
         tree = Tree(log.pool)
         try:
             entry = await tree.entry(position)

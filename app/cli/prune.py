@@ -12,16 +12,15 @@ from app.audit.evidence.exported import Exported, open_exported, verify_exported
 from app.audit.evidence.trust import Unverifiable, trust_of
 from app.audit.pruned import DatabaseRefuses
 from app.audit.retention import Due, Retention
-from app.cli.asker import administrator
+from app.cli.asker import Asker, administrator
 from app.cli.groups import audit
 from app.cli.rebuilding import progressing
 from app.cli.verify import judged, must_be_known, see_to_policy
 from app.cli.work import CannotDo, console, run
-from app.dispatch import Context, LogCannotBeWritten
+from app.dispatch import LogCannotBeWritten
 from app.domain.approvals import ApprovalRequested
 from app.domain.errors import Refusal
 from app.domain.pruning import LogPruned, PruneLog
-from app.identity.principal import Principal
 from app.main import Platform
 from app.projections.times import moment_of
 from app.settings import Settings
@@ -59,7 +58,7 @@ async def _prune(settings: Settings, text: str, directory: Path, *, dry_run: boo
         database(settings, console.print) as dsn,
         Platform.open(settings, keys_of(settings), dsn) as platform,
     ):
-        principal = await administrator(platform)
+        asker = await administrator(platform)
         retention = Retention(platform.log, settings.retention)
         now = datetime.now(UTC)
         due = await retention.due(now, await _position(retention, text, now))
@@ -70,7 +69,7 @@ async def _prune(settings: Settings, text: str, directory: Path, *, dry_run: boo
             return
         if due.entries > MOST:
             raise CannotDo(f"At most {MOST:,} entries are pruned at once: choose an earlier --before, and go on then.")
-        await _ask(platform, principal, due, exported, now)
+        await _ask(platform, asker, due, exported, now)
 
 
 async def _position(retention: Retention, text: str, now: datetime) -> int:
@@ -98,9 +97,9 @@ async def _must_hold(platform: Platform, exported: Exported, before: int) -> Non
         raise CannotDo(f"The export in {exported.directory} is of another history than this log.")
 
 
-async def _ask(platform: Platform, principal: Principal, due: Due, exported: Exported, now: datetime) -> None:
+async def _ask(platform: Platform, asker: Asker, due: Due, exported: Exported, now: datetime) -> None:
     command = PruneLog(
-        by=principal.caller,
+        by=asker.principal.caller,
         now=now,
         before=due.before,
         entries=due.entries,
@@ -111,7 +110,7 @@ async def _ask(platform: Platform, principal: Principal, due: Due, exported: Exp
         held=due.held,
     )
     try:
-        receipt = await platform.dispatch(command, Context(actor=principal.actor))
+        receipt = await platform.dispatch(command, asker.context)
     except (Refusal, LogCannotBeWritten) as refusal:
         raise CannotDo(str(refusal)) from refusal
     except DatabaseRefuses as error:

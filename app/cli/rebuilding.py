@@ -12,8 +12,11 @@ from rich.text import Text
 from app.audit.log import Log
 from app.audit.sealing.sealer import Sealer
 from app.audit.writer import LogUnavailable
+from app.cli.asker import context_of, note
 from app.cli.groups import state
 from app.cli.work import COULD_NOT, TAMPERED, CannotDo, console, run
+from app.domain.audits import AuditQueried
+from app.domain.names import Personal
 from app.projections.differences import NothingToCompare
 from app.projections.generation import MODELS
 from app.projections.rebuild import Rebuilt, drop_old, rebuild, rebuild_to
@@ -59,7 +62,7 @@ def state_seal() -> None:
 
     async def seal(settings: Settings) -> None:
         async with opened(settings) as log, log.pool.connection() as connection:
-            position = await seal_generation(log, connection)
+            position = await seal_generation(log, connection, await context_of(log, settings))
         if position is None:
             raise CannotDo(NothingToCompare.__doc__ or "")
         console.print(f"The state as of position {position:,} is sealed.")
@@ -76,6 +79,7 @@ def state_verify() -> None:
 
     async def verify(settings: Settings) -> int:
         async with opened(settings) as log:
+            await note(log, await context_of(log, settings), AuditQueried(question="seals"))
             with progressing("replaying", log.head) as progress:
                 checked = await verify_seals(log, progress)
         if not checked.seals:
@@ -87,9 +91,11 @@ def state_verify() -> None:
 
 async def _rebuild(settings: Settings, name: str | None, to: int | None, *, keep_old: bool, check_seals: bool) -> int:
     async with opened(settings) as log:
+        context = await context_of(log, settings)
         if to is not None:
             if to > log.head:
                 raise CannotDo(f"The log ends at position {log.head}.")
+            await note(log, context, AuditQueried(question="state", about=Personal(f"everything {to}")))
             with progressing("folding", to) as progress:
                 schema = await rebuild_to(log, to, progress)
             click.echo(schema)
@@ -98,7 +104,9 @@ async def _rebuild(settings: Settings, name: str | None, to: int | None, *, keep
         only = TABLES[name] if name else None
         with progressing("rebuilding", log.head) as progress:
             try:
-                done = await rebuild(log, progress, only=only, keep_old=keep_old, check_seals=check_seals)
+                done = await rebuild(
+                    log, progress, only=only, keep_old=keep_old, check_seals=check_seals, context=context
+                )
             except NothingToCompare:
                 raise CannotDo("One table cannot be rebuilt where there are no others: rebuild all.") from None
     return _tell_rebuilt(done, name)

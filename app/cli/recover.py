@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 import rich_click as click
 
-from app.audit.entry import Context, Record, UnreadableEntry
+from app.audit.entry import Record, UnreadableEntry
 from app.audit.evidence.exported import Exported, entries_from, open_exported
 from app.audit.evidence.recovery import Recovered, recover
 from app.audit.evidence.trust import trust_of
 from app.audit.evidence.verify import connected
 from app.audit.sealing.vault import Vault
-from app.cli.asker import TOKEN
+from app.cli.asker import TOKEN, bearer, by, note_use, refused, somebody
 from app.cli.groups import state
 from app.cli.rebuilding import opened, progressing
 from app.cli.verify import judged, must_be_known
@@ -80,8 +80,11 @@ async def _who_want_it(settings: Settings, exported: Exported) -> tuple[UserId, 
         there = known.fold(happened).users & known.fold([*happened, *_changes(exported, page.head)]).users
         identity = Identity(log, Vault(log.pool), keys_of(settings))
         found = [await identity.who(os.environ.get(name, "").strip(), "token") for name in (TOKEN, SECOND)]
-    users = {one.user for one in found if one and one.caller.administering} & there
-    if len(users) < min(2, len(there)):
+        users = {one.user for one in found if one and one.caller.administering} & there
+        are_enough = len(users) >= min(2, len(there))
+        if not are_enough and page.head >= exported.checkpoint.size:  # else it would follow on the wrong end
+            await refused(log, by(found[0]) if found[0] else somebody(), "nobody-restores-alone")
+    if not are_enough:
         raise CannotDo(
             f"Nobody restores alone: set {TOKEN} and {SECOND} to API tokens, with the scope `admin`, of two "
             f"administrators, made before the backup was. Of those given, {len(users)} are. Nothing was changed."
@@ -102,4 +105,8 @@ async def _record(settings: Settings, done: Recovered, wanted: tuple[UserId, ...
     async with opened(settings) as log:
         root = done.root.hex()
         recovered = StateRecovered(head=done.head, size=done.size, root=root, sealed=done.sealed, by=wanted)
-        await log.append([Context().draft(recovered)])
+        principal = await bearer(log, settings)
+        context = by(principal) if principal else somebody()
+        await log.append([context.draft(recovered)])
+        if principal:
+            await note_use(log, principal, context)

@@ -8,9 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 from app.audit.retention import Report, Retention
+from app.cli.asker import context_of, note
 from app.cli.groups import audit
 from app.cli.rebuilding import opened
 from app.cli.work import run
+from app.domain.audits import AuditQueried
 from app.settings import Settings
 
 
@@ -21,6 +23,7 @@ def audit_retention(output: str) -> None:
 
     async def report(settings: Settings) -> None:
         async with opened(settings) as log:
+            await note(log, await context_of(log, settings), AuditQueried(question="holds"))
             _tell(await Retention(log, settings.retention).report(datetime.now(UTC)), output)
 
     run(report)

@@ -3,7 +3,6 @@
 import asyncio
 from datetime import UTC, datetime
 
-from app.audit.entry import Context
 from app.audit.signing.rotation import NothingToRotate, stage
 from app.audit.signing.store import Store
 from app.cli.asker import administrator
@@ -37,16 +36,16 @@ async def _rotate(settings: Settings) -> None:
         database(settings, console.print) as dsn,
         Platform.open(settings, keys_of(settings), dsn) as platform,
     ):
-        principal = await administrator(platform)
+        asker = await administrator(platform)
         try:
             announced = await asyncio.to_thread(stage, store)
         except NothingToRotate as why:
             raise CannotDo(str(why)) from why
         command = RotateLogKey(
-            by=principal.caller, now=datetime.now(UTC), retired=announced.retired, keys=announced.keys
+            by=asker.principal.caller, now=datetime.now(UTC), retired=announced.retired, keys=announced.keys
         )
         try:
-            receipt = await platform.dispatch(command, Context(actor=principal.actor))
+            receipt = await platform.dispatch(command, asker.context)
         except (Refusal, LogCannotBeWritten) as refusal:
             raise CannotDo(str(refusal)) from refusal
         for event in receipt.events:

@@ -8,17 +8,16 @@ import rich_click as click
 
 from app.audit.pruned import DatabaseRefuses
 from app.audit.sealing.dossier import Dossiers, Extent
-from app.cli.asker import asker
+from app.cli.asker import Asker, asker, note
 from app.cli.groups import audit
 from app.cli.work import CannotDo, console, run
-from app.dispatch import Context, LogCannotBeWritten
+from app.dispatch import LogCannotBeWritten
 from app.domain.approvals import ApprovalRequested
-from app.domain.audits import AuditQueried
+from app.domain.audits import NOBODY, AuditorsOnly, AuditQueried
 from app.domain.erasure import EraseSubject
 from app.domain.errors import Refusal
 from app.domain.names import Personal
 from app.domain.subjects import Subject, SubjectErased
-from app.identity.principal import Principal
 from app.main import Platform
 from app.settings import Settings
 from app.up import database, keys_of
@@ -45,35 +44,35 @@ async def _audit_subject(settings: Settings, given: str, what: str, dry_run: boo
         database(settings, console.print) as dsn,
         Platform.open(settings, keys_of(settings), dsn) as platform,
     ):
-        principal = await asker(platform)
-        dossiers = Dossiers(platform.log)
-        subject = await _subject(dossiers, given)
+        who = await asker(platform)
+        subject = await _subject(platform, who, given)
         try:
             if what == "report" or dry_run:
-                await _look(platform, principal, subject, report=what == "report")
+                await _look(platform, who, subject, report=what == "report")
             else:
-                await _erase(platform, principal, subject)
+                await _erase(platform, who, subject)
         except (Refusal, LogCannotBeWritten) as refusal:
             raise CannotDo(str(refusal)) from refusal
         except DatabaseRefuses as error:
             raise CannotDo(f"The database refuses it, and nothing was erased: {str(error).strip()}") from error
 
 
-async def _subject(dossiers: Dossiers, given: str) -> Subject:
+async def _subject(platform: Platform, who: Asker, given: str) -> Subject:
     kind, _, name = given.replace("/", ":").partition(":")
     kind, name = (kind, name) if given == "guest" or (kind in _KINDS and name) else ("user", given)
-    if found := await dossiers.subject(kind, name):
+    if found := await Dossiers(platform.log).subject(kind, name):
         return found
+    asked = AuditQueried(question="subject", about=Personal(f"{kind}:{NOBODY}"))
+    await note(platform.log, who.context, asked, reason=None if who.principal.audits else AuditorsOnly.problem())
     raise CannotDo(f"Nobody is called {given!r}. If they were erased, ask by their id (usr_…).")
 
 
-async def _look(platform: Platform, principal: Principal, subject: Subject, *, report: bool) -> None:
+async def _look(platform: Platform, who: Asker, subject: Subject, *, report: bool) -> None:
     access = AuditQueried(question="subject", about=Personal(subject))
-    context = Context(actor=principal.actor)
-    if not principal.audits:
-        await platform.dispatch.record(access, context, refused="auditors-only")
+    if not who.principal.audits:
+        await note(platform.log, who.context, access, reason=AuditorsOnly.problem())
         raise CannotDo("Only auditors and administrators may do this; the token's scope has to be `audit` or `admin`.")
-    await platform.dispatch.record(access, context)
+    await note(platform.log, who.context, access)
     dossiers = Dossiers(platform.log)
     _say(await dossiers.extent(subject))
     after: int | None = 0 if report else None
@@ -84,9 +83,9 @@ async def _look(platform: Platform, principal: Principal, subject: Subject, *, r
         after = dossier.next
 
 
-async def _erase(platform: Platform, principal: Principal, subject: Subject) -> None:
-    command = EraseSubject(by=principal.caller, now=datetime.now(UTC), subject=subject)
-    receipt = await platform.dispatch(command, Context(actor=principal.actor))
+async def _erase(platform: Platform, who: Asker, subject: Subject) -> None:
+    command = EraseSubject(by=who.principal.caller, now=datetime.now(UTC), subject=subject)
+    receipt = await platform.dispatch(command, who.context)
     if not receipt.events:
         console.print(f"{subject} was erased before.")
     for event in receipt.events:

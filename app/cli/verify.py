@@ -10,6 +10,7 @@ from typing import Any
 
 import rich_click as click
 
+from app.audit.database.provision import SchemaMissing, current_login
 from app.audit.evidence.exported import open_exported, verify_exported
 from app.audit.evidence.findings import Tampered, keep_evidence
 from app.audit.evidence.plain import read, read_text
@@ -18,16 +19,21 @@ from app.audit.evidence.stamps import Stamped, judge
 from app.audit.evidence.trust import Trust, Unverifiable, read_keys, trust_of
 from app.audit.evidence.verify import connected, verify_log
 from app.audit.evidence.walk import Whole
+from app.audit.log import Log
+from app.audit.sealing.sealer import Sealer
 from app.audit.signing.tokens import Authorities, NoAuthority
 from app.audit.transparency.notes import MAX_NOTE, NoteRejected
 from app.audit.transparency.policies import Peer, Policy, PolicyMalformed, QuorumMissed, parse_policy
 from app.audit.transparency.strict import Rejected
+from app.cli.asker import context_of, note
 from app.cli.groups import audit
 from app.cli.rebuilding import opened, progressing
 from app.cli.work import COULD_NOT, POLICY, TAMPERED, CannotDo, console, run
+from app.domain.audits import AuditQueried
+from app.postgres import DATABASE_ERRORS
 from app.projections.differences import NothingToCompare, find_differences
 from app.settings import Settings
-from app.up import administered
+from app.up import administered, keys_of
 
 _PATH: Any = click.Path(path_type=Path)
 
@@ -163,6 +169,7 @@ async def _verify_database(
                 with progressing("comparing", whole.entries) as progress:
                     common = await compare(connection, replica, progress)
             click.echo(f"the replica has the same {common} entries; it is {whole.entries - common} behind")
+        await _record(settings, dsn)
     console.print(f"{whole.checkpoints:,} checkpoints are signed; {whole.unsigned:,} entries come after the newest.")
     _tell_time(stamped, authorities)
     if whole.newest is None:
@@ -171,6 +178,21 @@ async def _verify_database(
         return
     see_to_policy(settings, known, whole.newest.note)
     _see_to_age(whole, max_age)
+
+
+async def _record(settings: Settings, dsn: str) -> None:
+    """Record that the log was verified, once it is found whole: to one that is not, nothing must be appended."""
+    if not (settings.secret or (settings.data / "secret").exists()):
+        console.print("That it was verified is not recorded: the installation's secret is not here.")
+        return
+    keys = keys_of(settings)
+    try:
+        async with Log.open(await current_login(dsn, keys), Sealer(keys.vault_key())) as log:
+            await note(log, await context_of(log, settings), AuditQueried(question="verify"))
+    except (*DATABASE_ERRORS, SchemaMissing) as error:
+        console.print(
+            f"That it was verified could not be recorded: {str(error).strip()}", highlight=False, markup=False
+        )
 
 
 def _tell_time(stamped: Sequence[Stamped], authorities: Authorities | None) -> None:
@@ -189,6 +211,7 @@ def _tell_time(stamped: Sequence[Stamped], authorities: Authorities | None) -> N
 
 async def _verify_state(settings: Settings) -> None:
     async with opened(settings) as log:
+        await note(log, await context_of(log, settings), AuditQueried(question="read-models"))
         try:
             with progressing("replaying", log.head) as progress:
                 compared = await find_differences(log, progress)
@@ -224,8 +247,8 @@ def _with_logs(policy: Policy, trust: Trust) -> Policy:
 
 
 def _see_to_age(whole: Whole, max_age: int) -> None:
-    if not whole.unsigned or whole.newest_at is None:
+    if whole.unsigned_since is None:
         return
-    age = datetime.now(UTC) - whole.newest_at
+    age = datetime.now(UTC) - whole.unsigned_since
     if age > timedelta(seconds=max_age):
-        raise CannotDo(f"{whole.unsigned:,} entries are not signed, and the newest checkpoint is {age} old.", POLICY)
+        raise CannotDo(f"{whole.unsigned:,} entries are not signed, the first of them for {age}.", POLICY)

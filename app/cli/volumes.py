@@ -8,7 +8,6 @@ import rich_click as click
 from app.cli.asker import administrator
 from app.cli.groups import volumes
 from app.cli.work import CannotDo, console, run
-from app.dispatch import Context
 from app.domain.errors import Refusal
 from app.domain.names import NotebookName
 from app.domain.purging import PurgeNotebook
@@ -39,11 +38,9 @@ async def _purge(settings: Settings, name: str) -> None:
         raise CannotDo(f"{name!r} is no name of a notebook. {error}") from error
     keys = keys_of(settings)
     async with database(settings, console.print) as dsn, Platform.open(settings, keys, dsn) as platform:
-        principal = await administrator(platform)
+        asker = await administrator(platform)
         try:
-            await platform.dispatch(
-                PurgeNotebook(by=principal.caller, notebook=notebook), Context(actor=principal.actor)
-            )
+            await platform.dispatch(PurgeNotebook(by=asker.principal.caller, notebook=notebook), asker.context)
         except Refusal as refusal:
             raise CannotDo(str(refusal)) from refusal
     was_there = await _remove(settings, keys, notebook)

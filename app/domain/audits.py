@@ -24,6 +24,9 @@ Question = Literal[
     "tail",
     "holds",
     "approvals",
+    "verify",
+    "read-models",
+    "seals",
 ]
 """What somebody asked of the log."""
 

@@ -9,6 +9,7 @@ from msgspec import Raw, Struct, ValidationError
 from psycopg import AsyncConnection
 from psycopg.sql import SQL, Composed, Identifier
 
+from app.audit.entry import BY_ITSELF, Context
 from app.audit.log import Log
 from app.domain.states import StateRepaired
 from app.projections.generation import LOCK, Generation
@@ -52,7 +53,9 @@ class NothingToCompare(Exception):
     """There are no live read models of this release: start Sophon once, or run `sophon state rebuild`."""
 
 
-async def find_differences(log: Log, progress: Progress = in_silence, *, repair: bool = False) -> Compared:
+async def find_differences(
+    log: Log, progress: Progress = in_silence, *, repair: bool = False, context: Context = BY_ITSELF
+) -> Compared:
     """Fold the log anew, beside the live read models, and find every row of theirs that says something else.
 
     With `repair`, just these rows are written anew, and that is recorded. Raises `NothingToCompare`, and
@@ -69,7 +72,7 @@ async def find_differences(log: Log, progress: Progress = in_silence, *, repair:
                 raise replay.unreadable or NothingToCompare
             compared = await compare(seeing, generation, live.schema, position)
         if repair and compared.count:
-            await _repair(log, live, replay)
+            await _repair(log, live, replay, context)
     return compared
 
 
@@ -178,7 +181,7 @@ def _raw(text: str | None) -> Raw | None:
     return None if text is None else Raw(text.encode())
 
 
-async def _repair(log: Log, live: Generation, replay: Replay) -> None:
+async def _repair(log: Log, live: Generation, replay: Replay, context: Context) -> None:
     """Write anew the rows that are different now, while nobody applies anything; and record it."""
     counts: dict[str, int] = {}
     async with together(log, live, replay) as position, log.pool.connection() as connection, connection.transaction():
@@ -188,7 +191,7 @@ async def _repair(log: Log, live: Generation, replay: Replay) -> None:
             counts[model.table()] = await _copy_different(connection, model, replay.generation.schema, live.schema)
         tables = tuple(table for table, count in counts.items() if count)
         repaired = StateRepaired(position=position, shape=live.shape, rows=sum(counts.values()), tables=tables)
-        await promise(connection, repaired)
+        await promise(connection, repaired, context)
     async with log.pool.connection() as connection:
         await keep_promise(log, connection)
 

@@ -11,6 +11,7 @@ from msgspec import Struct
 from psycopg import AsyncConnection
 from psycopg.sql import SQL, Identifier
 
+from app.audit.entry import BY_ITSELF, Context
 from app.audit.log import Log
 from app.domain.states import StateRebuilt
 from app.projections.differences import Difference, NothingToCompare, compare, side_by_side, together
@@ -48,6 +49,7 @@ async def rebuild(
     only: type[ReadModel[Any]] | None = None,
     keep_old: bool = True,
     check_seals: bool = False,
+    context: Context = BY_ITSELF,
 ) -> Rebuilt:
     """Rebuild every read model, or one of them. It is recorded, and sealed.
 
@@ -68,11 +70,11 @@ async def rebuild(
                 compared = await compare(seeing, generation, LIVE, position)
         differences = compared.count if compared else 0
         if only:
-            await _swap_one(log, live, replay, differences, keep_old=keep_old)
+            await _swap_one(log, live, replay, differences, context, keep_old=keep_old)
         else:
-            await _swap(log, replay, connection, differences, keep_old=keep_old)
+            await _swap(log, replay, connection, differences, context, keep_old=keep_old)
         if await keep_promise(log, connection):  # else they were made for the first time
-            await seal_generation(log, connection)
+            await seal_generation(log, connection, context)
         done = Rebuilt(
             position=replay.position,
             began_at=began_at,
@@ -108,7 +110,9 @@ async def drop_old(log: Log) -> list[str]:
         return await drop_kept(connection)
 
 
-async def _swap(log: Log, replay: Replay, connection: AsyncConnection, differences: int, *, keep_old: bool) -> None:
+async def _swap(
+    log: Log, replay: Replay, connection: AsyncConnection, differences: int, context: Context, *, keep_old: bool
+) -> None:
     """Put the new generation in the place of the live one, at the end of the log."""
     await replay.go_on()
     was_there = await _is_there(connection)
@@ -122,12 +126,14 @@ async def _swap(log: Log, replay: Replay, connection: AsyncConnection, differenc
             await _drop(guard, LIVE)
         await guard.execute(SQL("ALTER SCHEMA {} RENAME TO {}").format(Identifier(NEXT), Identifier(LIVE)))
         if was_there:
-            await promise(guard, _rebuilt(replay, differences))
+            await promise(guard, _rebuilt(replay, differences), context)
     if not keep_old:
         await _drop_by_and_by(connection, OLD)
 
 
-async def _swap_one(log: Log, live: Generation, replay: Replay, differences: int, *, keep_old: bool) -> None:
+async def _swap_one(
+    log: Log, live: Generation, replay: Replay, differences: int, context: Context, *, keep_old: bool
+) -> None:
     """Put one new table in the place of the live one, where the live bookmark stands."""
     table = SQL(replay.generation.models[0].table())  # pyright: ignore
     old, next_, live_schema = Identifier(OLD), Identifier(NEXT), Identifier(LIVE)
@@ -141,7 +147,7 @@ async def _swap_one(log: Log, live: Generation, replay: Replay, differences: int
         await _drop(connection, NEXT)
         if not keep_old:
             await _drop(connection, OLD)
-        await promise(connection, _rebuilt(replay, differences))
+        await promise(connection, _rebuilt(replay, differences), context)
 
 
 async def _is_there(connection: AsyncConnection) -> bool:

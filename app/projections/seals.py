@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 from psycopg import AsyncConnection
 
-from app.audit.entry import Context, Record
+from app.audit.entry import BY_ITSELF, Context, Record
 from app.audit.log import Log
 from app.domain.model import events
 from app.domain.states import StateSealed, TableDigest
@@ -62,7 +62,7 @@ async def digest_of(connection: AsyncConnection, model: ReadModel[Any], schema: 
     return TableDigest(model.table(), model.version, count, digest.hexdigest())
 
 
-async def seal_generation(log: Log, connection: AsyncConnection) -> int | None:
+async def seal_generation(log: Log, connection: AsyncConnection, context: Context = BY_ITSELF) -> int | None:
     """Record what the live read models are; give as of which position, or none if there are none of this release."""
     live = Generation(log)
     async with connection.transaction():
@@ -72,7 +72,7 @@ async def seal_generation(log: Log, connection: AsyncConnection) -> int | None:
         if position is None:
             return None
         digests = tuple([await digest_of(connection, model, live.schema) for model in live.models])
-    await log.append([Context().draft(StateSealed(position=position, shape=live.shape, digests=digests))])
+    await log.append([context.draft(StateSealed(position=position, shape=live.shape, digests=digests))])
     return position
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from app.audit.entry import Actor, Record
+from app.audit.entry import SYSTEM, Actor, Record
 from app.domain.command import CommandRefused
 from app.domain.event import Event
 from app.domain.names import Personal
@@ -72,7 +72,7 @@ def sentence(record: Record, names: Names) -> str:
 
 def who(actor: Actor, names: Names) -> str:
     """Name who did it, on whose behalf, and with what power."""
-    said = {"guest": "A guest", "system": "Sophon", "service": f"The service {actor.id}"}.get(actor.kind)
+    said = {"guest": "A guest", "system": _system(actor), "service": f"The service {actor.id}"}.get(actor.kind)
     said = said or names.of(actor.id or "somebody")
     how = [
         *(["by a token"] if actor.via == "token" else []),
@@ -80,6 +80,10 @@ def who(actor: Actor, names: Names) -> str:
         *([f"on behalf of {names.of(actor.obo)}"] if actor.obo else []),
     ]
     return f"{said}, {', '.join(how)}," if how else said
+
+
+def _system(actor: Actor) -> str:
+    return "Sophon" if actor.id in (None, SYSTEM.id) else f"Somebody on the server ({actor.id})"
 
 
 def users_in(record: Record) -> list[str]:

@@ -18,9 +18,9 @@ _TYPES = (StateRebuilt.__name__, StateRepaired.__name__)
 _decode = msgspec.json.Decoder(Draft).decode
 
 
-async def promise(connection: AsyncConnection, access: StateRebuilt | StateRepaired) -> None:
+async def promise(connection: AsyncConnection, access: StateRebuilt | StateRepaired, context: Context) -> None:
     """Leave what is to be recorded with the live read models. In the transaction that makes it so."""
-    text = msgspec.json.encode(Context().draft(access)).decode()
+    text = msgspec.json.encode(context.draft(access)).decode()
     await connection.execute(SQL("COMMENT ON SCHEMA {} IS {}").format(Identifier(LIVE), text))
 
 

@@ -71,7 +71,7 @@ async def test_it_writes_every_form_and_that_it_was_read_is_recorded(dsn: str, t
     _, nothing, _ = await run(dsn, tmp_path, "log", "time:2025", "-o", "json")
     assert json.loads(nothing) == []
     _, read, _ = await run(dsn, tmp_path, "log", "action:audit.queried", "-n", "3")
-    assert [line.split()[2:] for line in read.splitlines()] == [["system", "audit.queried"]] * 3
+    assert [line.split()[2:] for line in read.splitlines()] == [[f"cli:uid-{os.getuid()}", "audit.queried"]] * 3
 
 
 async def test_a_query_that_makes_no_sense_ends_with_2_and_a_sentence(dsn: str, tmp_path: Path) -> None:

@@ -238,3 +238,7 @@ async def test_question_29_auditors_cannot_write_nobody_erases_restores_or_rotat
         ).fetchone()
     assert newest is not None
     assert newest[0]["by"] == sorted((town.admin.user, eve.user))
+    assert (await sophon(*words)).exit_code == 2
+    with psycopg.connect(dsn) as connection:  # now nothing is missing any more in whose place it would stand
+        refused = connection.execute("SELECT bytes ->> 'reason' FROM audit.entries ORDER BY position DESC LIMIT 1")
+        assert refused.fetchone() == ("nobody-restores-alone",)

@@ -84,7 +84,7 @@ class _Verification:
         self._walk = walk
         self._tell = tell
         self._checkpoints = 0
-        self._newest: tuple[Head, datetime] | None = None
+        self._newest: Head | None = None
         self._suspicion: Finding | None = None
         """An entry that is not what its tile says: which of them was touched, the next root that is met decides."""
 
@@ -101,9 +101,10 @@ class _Verification:
         await self._look_for_more(head)
         if by := self._prunings.others():
             raise Tampered(_others(self._prunings, by))
-        newest, at = self._newest or (None, None)
+        newest = self._newest
+        waiting = await self._time_of(newest.size + 1) if newest else None
         pruned = sum(map(len, self._prunings.met.values()))
-        return Whole(head, self._walk.tiling.root(), self._checkpoints, newest, at, pruned, self._walk.stamps())
+        return Whole(head, self._walk.tiling.root(), self._checkpoints, newest, waiting, pruned, self._walk.stamps())
 
     async def _take(self, page: Page, signed: int) -> None:
         """Take a page in, and compare the tiles; on whatever is wrong in it, say exactly where.
@@ -162,16 +163,21 @@ class _Verification:
         row: Any = await cursor.fetchone()
         return row[0]
 
+    async def _time_of(self, position: int) -> datetime | None:
+        cursor = await self._connection.execute("SELECT at FROM audit.entries WHERE position = %s", (position,))
+        row: Any = await cursor.fetchone()
+        return row and row[0]
+
     async def _heads(self, first: int, last: int) -> AsyncIterator[Head]:
         cursor = await self._connection.execute(
-            "SELECT size, root, note, at FROM audit.checkpoints WHERE size >= %s AND size <= %s ORDER BY size",
+            "SELECT size, root, note FROM audit.checkpoints WHERE size >= %s AND size <= %s ORDER BY size",
             (first, last),
         )
-        async for size, root, note, at in cursor:
+        async for size, root, note in cursor:
             head = Head(size, root, note, f"the checkpoint of {size} entries in the database")
             self._check_note(head)
             self._checkpoints += 1
-            self._newest = head, at
+            self._newest = head
             yield head
 
     def _check_note(self, head: Head) -> None:

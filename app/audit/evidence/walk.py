@@ -36,7 +36,8 @@ class Whole(Struct, frozen=True):
     root: bytes
     checkpoints: int
     newest: Head | None
-    newest_at: datetime | None = None
+    unsigned_since: datetime | None = None
+    """When the first entry after the newest checkpoint was recorded."""
     pruned: int = 0
     """Entries of which only the hash is kept, as the log says."""
     stamps: tuple[Stamp, ...] = ()

@@ -2,6 +2,7 @@
 
 from msgspec.structs import replace
 
+from app.audit.entry import ON_THE_SERVER
 from app.audit.query.language import Query, Term, Value
 from app.audit.query.meaning import Directory
 from app.audit.query.words import Pattern
@@ -24,9 +25,13 @@ async def _term(term: Term, directory: Directory) -> Term:
 
 
 async def _value(key: str, value: Value, directory: Directory) -> Value:
-    if not isinstance(value, Pattern) or not value.is_exact or (key == "actor" and value.parts[0] in _ACTORS):
+    if not isinstance(value, Pattern) or not value.is_exact or (key == "actor" and _is_nobody(value.parts[0])):
         return value
     kind, slash, name = value.parts[0].rpartition("/")
     if kind not in ("", "user") or is_a(UserId, name):
         return value
     return Pattern((f"{kind}{slash}{await directory.user(name) or NOBODY}",))
+
+
+def _is_nobody(actor: str) -> bool:
+    return actor in _ACTORS or ON_THE_SERVER.fullmatch(actor) is not None

@@ -16,7 +16,7 @@ LONGEST = 1_000
 MOST_TERMS, MOST_VALUES = 32, 100
 
 KEYS = {
-    "actor": "who did it: a user's name or id, `system` or `guest`",
+    "actor": "who did it: a user's name or id, `system`, `guest` or such as `cli:uid-1000`",
     "action": "what was done: `project.created`, `notebook.*`",
     "type": "the same by the event's stored name: `ProjectCreated`",
     "resource": "what it was done to: `project/apollo`, `notebook/*`, `user/ada`",

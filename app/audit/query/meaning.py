@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol, cast
 
-from app.audit.entry import SYSTEM
+from app.audit.entry import ON_THE_SERVER, SYSTEM
 from app.audit.query.language import Query, QueryError, Term
 from app.audit.query.marks import Actors, Guests, Outcomes, Reasons, Requests, Sources, Succeeded, Types
 from app.audit.query.ranges import Period, Span
@@ -107,6 +107,8 @@ async def _actor(term: Term, directory: Directory) -> Test:
 
 
 async def _actor_id(name: str, directory: Directory) -> str:
+    if ON_THE_SERVER.fullmatch(name):
+        return name
     return str(SYSTEM.id) if name == "system" else (await _tag(name, directory)).partition(":")[2]
 
 
