@@ -22,8 +22,6 @@ from app.domain.event import Access
 
 AGAIN = 3600.0
 """Seconds after which looking at the same thing, or using the same token, is recorded again."""
-REFUSALS = 10
-"""How many refusals of one user are told one by one in a minute; the others are counted, and told together."""
 TELL_EVERY = 60.0
 """Seconds between two entries about what was counted."""
 WITHIN = 2.0
@@ -53,14 +51,16 @@ class Recently:
 
 
 class Acts:
-    """Records them. One for each process; what it counts and remembers is lost with it, which costs an entry more."""
+    """Records them. One for each process; what it remembers is lost with it, which costs an entry more.
+
+    What it counts is lost with it as well, if it is killed: at most a minute's.
+    """
 
     def __init__(self, dispatch: Dispatch, head: Callable[[], int]) -> None:
         """`head`: gives the position of the newest entry."""
         self._dispatch = dispatch
         self._head = head
         self._seen = Recently(AGAIN)
-        self._told: Counter[str] = Counter()
         self._counted: Counter[tuple[Context, str, str, str]] = Counter()
         self._guests: Counter[str] = Counter()
         self._since = datetime.now(UTC)
@@ -102,16 +102,23 @@ class Acts:
         if context.actor.kind == "guest" or context.actor.id is None:
             self._guests[reason] += 1
             return
-        self._told[context.actor.id] += 1
-        if self._told[context.actor.id] <= REFUSALS:
+        if self._dispatch.tells(context.actor):
             await self.note(RequestRefused(method=method, route=route), context, tags=tags, refused=reason)
-        elif len(self._counted) < REMEMBERED:
-            self._counted[Context(actor=context.actor), method, route, reason] += 1
+            return
+        key = Context(actor=context.actor), method, route, reason
+        if key in self._counted or len(self._counted) < REMEMBERED:
+            self._counted[key] += 1
+        else:
+            telemetry.UNRECORDED.inc()
+
+    async def refused_access(self, access: Access, context: Context, reason: str) -> bool:
+        """Record that an access was refused; false if it was not, and has to be counted as `refused` does."""
+        return self._dispatch.tells(context.actor) and await self.note(access, context, refused=reason)
 
     async def tell(self) -> None:
         """Record what was counted since the last time. What cannot be recorded now is counted on."""
         since, self._since = self._since, datetime.now(UTC)
-        self._told.clear()
+        self._dispatch.begin_minute()
         guests, self._guests = self._guests, Counter()
         for reason, count in guests.items():
             counted = GuestsRefused(reason=reason, count=count, since=since, until=self._since)

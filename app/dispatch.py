@@ -1,5 +1,6 @@
 """Dispatch: read what a decision rests on, decide, append, wait until the read models know; record a refusal."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -21,6 +22,11 @@ __all__ = ["GUEST", "Actor", "Context", "DatabaseRefuses", "Dispatch", "LogCanno
 
 RACES = 100
 """How often a race is lost before the caller is told. Each round somebody else's decision went through."""
+
+REFUSALS = 10
+"""How many refusals of one user are told one by one in a minute; the others are counted, and told together."""
+GUESTS = 60
+"""How many refused logins are told one by one in a minute, of all guests: addresses cost an attacker nothing."""
 
 
 class ReadModels(Protocol):
@@ -59,16 +65,21 @@ class Dispatch:
         self._read_models = read_models
         self.can_write = True
         """Whether the log took what it was last given: while it does not, an alarm has to ring."""
+        self._told: Counter[str | None] = Counter()
 
     async def __call__(self, command: Command, context: Context) -> Receipt:
-        """Carry a command out, all or nothing. Raises the `Refusal` of the rule that said no, once that is recorded."""
+        """Carry a command out, all or nothing. Raises the `Refusal` of the rule that said no, once that is recorded.
+
+        Of somebody who is refused too often (`tells`) it is not recorded, and says so: whoever asked counts it.
+        """
         try:
             receipt = await self._decide(command, context)
         except LogCannotBeWritten:
             raise
         except Refusal as refusal:
-            await self._record_refusal(command, refusal, context)
-            refusal.recorded = True
+            if self.tells(context.actor):
+                await self._record_refusal(command, refusal, context)
+                refusal.recorded = True
             raise
         if self._read_models is not None and not await self._read_models.reach(receipt.position):
             return Receipt(receipt.events, receipt.position, seen=False)
@@ -80,6 +91,17 @@ class Dispatch:
         """Record what was done, or refused, and changed no state; `tags` are added to the access's own."""
         outcome = "refused" if refused else "success"
         await self._append([context.draft(access, outcome=outcome, reason=refused, tags=tags)])
+
+    def tells(self, actor: Actor) -> bool:
+        """Whether one more refusal of somebody is told by itself; so many are in a minute, and the others counted."""
+        if actor.kind not in ("user", "guest"):
+            return True
+        self._told[actor.id] += 1
+        return self._told[actor.id] <= (REFUSALS if actor.id else GUESTS)
+
+    def begin_minute(self) -> None:
+        """Tell refusals one by one again."""
+        self._told.clear()
 
     async def _decide(self, command: Command, context: Context) -> Receipt:
         basis = command.rests_on()

@@ -217,7 +217,7 @@ class Asker:
         """Record that the log is read, before it is, each time; raises `AuditorsOnly`, which is recorded too."""
         if not self.principal.audits:
             refusal = AuditorsOnly()
-            refusal.recorded = await self._acts.note(access, self.context, refused=refusal.problem())
+            refusal.recorded = await self._acts.refused_access(access, self.context, refusal.problem())
             raise refusal
         await self._acts.note(access, self.context)
 

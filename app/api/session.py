@@ -55,8 +55,9 @@ async def open_session(
     try:
         secret, principal = await identity.log_in(given.username, given.password, source_of(request))
     except BadCredentials as refusal:
-        await dispatch.record(LoginRefused(user=refusal.user), context, refused=refusal.problem())
-        refusal.recorded = True
+        if dispatch.tells(context.actor):  # else it is counted, with the other refusals of requests
+            await dispatch.record(LoginRefused(user=refusal.user), context, refused=refusal.problem())
+            refusal.recorded = True
         raise
     opened = replace(context, actor=Actor(kind="user", id=principal.user, via="session"))
     await dispatch.record(LoggedIn(user=principal.user, session=principal.key), opened)

@@ -263,6 +263,8 @@ class Door:
                 try:
                     await self._dispatch(command, context_of(visitor.caller.user, headers))
                 except Refusal as refusal:
+                    if not refusal.recorded and refusal.status < 500:
+                        await self._refused(refusal.problem(), headers, notebook, visitor.caller.user)
                     return Answer(refusal.status, "It cannot be started", f"<p>{escape(refusal.title())}</p>")
             case _:
                 pass

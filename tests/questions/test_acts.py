@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,11 +15,11 @@ from litestar.routes import HTTPRoute
 from psycopg.conninfo import conninfo_to_dict
 
 import app.acts as acts_module
-from app.acts import REFUSALS, Acts
+from app.acts import Acts
 from app.api.auth import Asker
 from app.audit import writer
 from app.audit.entry import Context, Record
-from app.dispatch import Dispatch
+from app.dispatch import GUESTS, REFUSALS, Dispatch
 from app.domain.audits import AuditorsOnly, AuditQueried, GuestsRefused, RequestRefused
 from app.domain.names import NotebookName, Personal
 from app.domain.runs import RunId
@@ -177,6 +178,35 @@ async def test_question_4_nobody_floods_the_log_with_refusals(town: Town) -> Non
     assert counts == {("not-authenticated", None): 20, ("bad-token", None): 1, ("no-such-project", eve.user): 5}
     await town.platform.acts.tell()
     assert len(await town.since(before)) == REFUSALS + 3, "what was told is not told again"
+
+
+async def test_question_4_nobody_floods_the_log_from_many_addresses_or_with_commands(town: Town) -> None:
+    eve = await town.person("eve")
+    await town.platform.acts.tell()
+    before = town.head
+    for number in range(GUESTS + 20):
+        asked = {"username": f"nobody{number}", "password": "guess"}
+        answer = await town.guest.ask("POST", "/api/session", asked, headers={"X-Forwarded-For": f"2001:db8::{number}"})
+        assert answer.status_code == 401
+    for number in range(5):  # the form too
+        form = {"Content-Type": "application/x-www-form-urlencoded", "X-Forwarded-For": f"2001:db8:1::{number}"}
+        answer = await town.client.post("/sign-in", content=f"username=no{number}&password=guess", headers=form)
+        assert answer.status_code == 401
+    for _ in range(REFUSALS + 3):
+        body = {"username": "may", "password": PASSWORD}
+        assert (await eve.ask("POST", "/api/users", body)).status_code == 403
+        assert (await eve.ask("GET", "/api/audit/entries")).status_code == 403
+    half = REFUSALS // 2
+    assert Counter(await town.kinds(before)) == {"LoginRefused": GUESTS, "CommandRefused": half, "AuditQueried": half}
+    await town.platform.acts.tell()
+    rest = (await town.since(before))[GUESTS + REFUSALS :]
+    assert {(one.entry.reason, one.entry.actor.id): getattr(one.event, "count", None) for one in rest} == {
+        ("bad-credentials", None): 25,
+        ("administrators-only", eve.user): REFUSALS + 3 - half,
+        ("auditors-only", eve.user): REFUSALS + 3 - half,
+    }
+    assert (await eve.ask("POST", "/api/users", {"username": "may", "password": PASSWORD})).status_code == 403
+    assert (await town.kinds(before))[-1] == "CommandRefused", "in the next minute it is told by itself again"
 
 
 async def test_question_5_login_logout_tokens_made_used_revoked_roles_changed(town: Town) -> None:
