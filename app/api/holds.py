@@ -13,7 +13,7 @@ from app.api.subjects import KindInPath, NameInPath, subject_of
 from app.audit.retention import Report, Retention
 from app.audit.sealing.dossier import Dossiers
 from app.domain.approvals import About, ApprovalRequested
-from app.domain.audits import AuditorsOnly, AuditQueried
+from app.domain.audits import AuditQueried
 from app.domain.names import Personal
 from app.domain.retention import LiftHold, PlaceHold
 from app.domain.tokens import Scope
@@ -44,7 +44,7 @@ async def show_retention(retention: NamedDependency[Retention], asker: NamedDepe
 @put(
     "/audit/holds/{kind:str}/{name:str}",
     status_code=200,
-    opt={SCOPE: Scope.AUDIT},
+    opt={SCOPE: Scope.ADMIN},
     responses=problems(403, 404, 413, 415),
 )
 async def place_hold(
@@ -54,9 +54,9 @@ async def place_hold(
     kind: KindInPath,
     name: NameInPath,
 ) -> HoldView:
-    """Have what is about something kept: it is not erased until that is lifted. One auditor or administrator may."""
-    if not asker.principal.audits:
-        raise AuditorsOnly  # before it is told whether there is such a user
+    """Have what is about something kept: it is not erased until that is lifted. One administrator may."""
+    if not asker.caller.administering:
+        raise AdministratorsOnly  # before it is told whether there is such a user
     about = await subject_of(dossiers, kind, name)
     await asker.tell(PlaceHold(by=asker.caller, about=about, reason=data.reason))
     return HoldView(about, held=True)

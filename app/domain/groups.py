@@ -11,7 +11,7 @@ from app.domain.errors import Conflict, Forbidden, NotFound
 from app.domain.event import Event
 from app.domain.model import Basis, DecisionModel, events
 from app.domain.names import Title, UserId, slug
-from app.domain.users import Account, NoSuchUser, UserCreated, UserRolesChanged
+from app.domain.users import Account, AuditorsChangeNothing, NoSuchUser, UserCreated, UserRolesChanged
 
 GroupName = Annotated[str, slug("group")]
 
@@ -83,6 +83,7 @@ class Standing(DecisionModel, frozen=True):
     group: bool = False
     membership: Role = Role.NOBODY
     administrator: bool = False
+    auditor: bool = False
 
     @classmethod
     def of(cls, caller: Caller, group: GroupName) -> Basis[Self]:
@@ -107,8 +108,8 @@ class Standing(DecisionModel, frozen=True):
                 return replace(self, membership=Role.OWNER if role == "owner" else Role.MEMBER)
             case MemberRemoved():
                 return replace(self, membership=Role.NOBODY)
-            case UserCreated(administrator=administrator) | UserRolesChanged(administrator=administrator):
-                return replace(self, administrator=administrator)
+            case UserCreated() | UserRolesChanged():
+                return replace(self, administrator=event.administrator, auditor=event.auditor)
             case _:
                 return self
 
@@ -117,8 +118,14 @@ class Standing(DecisionModel, frozen=True):
         """The highest role that the caller has here."""
         return Role.ADMINISTRATOR if self.administrator and self.caller.administering else self.membership
 
+    def must_be_no_auditor(self) -> None:
+        """Raise `AuditorsChangeNothing` for one, whatever they are to the group."""
+        if self.auditor and not self.administrator:  # once, somebody could be both
+            raise AuditorsChangeNothing
+
     def must_be(self, role: Role) -> None:
-        """Raise `NoSuchGroup`, `MembersOnly` or `OwnersOnly`, unless the caller is that or more."""
+        """Raise `NoSuchGroup`, `MembersOnly` or `OwnersOnly`, unless the caller is that or more, and no auditor."""
+        self.must_be_no_auditor()
         if not self.group:
             raise NoSuchGroup
         if self.role < role:
@@ -163,7 +170,7 @@ class Roster(DecisionModel, frozen=True):
 
 
 class CreateGroup(Command, frozen=True, kw_only=True):
-    """Begin a group and own it. Every user may."""
+    """Begin a group and own it. Every user may who is no auditor."""
 
     by: Caller
     group: GroupName
@@ -174,7 +181,8 @@ class CreateGroup(Command, frozen=True, kw_only=True):
         return (Standing.of(self.by, self.group),)
 
     def decide(self, standing: Standing) -> Iterator[Event]:
-        """Yield `GroupCreated`; raise `GroupSlugTaken`."""
+        """Yield `GroupCreated`; raise `AuditorsChangeNothing` or `GroupSlugTaken`."""
+        standing.must_be_no_auditor()
         if standing.group:
             raise GroupSlugTaken
         yield GroupCreated(group=self.group, title=self.title, owner=self.by.user)

@@ -6,8 +6,7 @@ from typing import Any, Self
 from msgspec.structs import replace
 
 from app.domain.approvals import About, Action, JointCommand
-from app.domain.audits import AuditorsOnly
-from app.domain.command import Caller, Command
+from app.domain.command import Caller, Command, Power
 from app.domain.errors import Conflict, NotFound
 from app.domain.event import Event
 from app.domain.groups import GroupCreated, NoSuchGroup
@@ -15,7 +14,7 @@ from app.domain.model import Basis, DecisionModel, events
 from app.domain.names import Personal
 from app.domain.notebooks import NoSuchNotebook, NotebookCreated
 from app.domain.projects import NoSuchProject, ProjectCreated
-from app.domain.users import Account, NoSuchUser, UserCreated
+from app.domain.users import Account, AdministratorsOnly, NoSuchUser, UserCreated
 
 BEGINNINGS: dict[str, tuple[type[Event], type[NotFound]]] = {
     "user": (UserCreated, NoSuchUser),
@@ -114,7 +113,7 @@ class Known(DecisionModel, frozen=True):
 
 
 class PlaceHold(Command, frozen=True, kw_only=True):
-    """Have something kept, that there is or was. One auditor, or one administrator, is enough."""
+    """Have something kept, that there is or was. One administrator is enough."""
 
     by: Caller
     about: About
@@ -125,12 +124,16 @@ class PlaceHold(Command, frozen=True, kw_only=True):
         return Account.of(self.by.user), Holds.on(self.about), Known.of(self.about)
 
     def decide(self, caller: Account, holds: Holds, known: Known) -> Iterator[Event]:
-        """Yield `LegalHoldPlaced`, unless it is; raise `AuditorsOnly`, `NoSuchUser` and the like."""
-        if not (caller.auditor or (caller.administrator and self.by.administering)):
-            raise AuditorsOnly
+        """Yield `LegalHoldPlaced`, unless it is; raise `AdministratorsOnly`, `NoSuchUser` and the like."""
+        if not (caller.administrator and self.by.administering):
+            raise AdministratorsOnly
         known.must_be_there()
         if self.about not in holds.held:
             yield LegalHoldPlaced(about=self.about, reason=self.reason)
+
+    def acts_as(self, *_: Any) -> Power | None:
+        """Name the administrator's power: nobody else has anything kept."""
+        return "administrator"
 
     @property
     def tags(self) -> tuple[str, ...]:

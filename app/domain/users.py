@@ -142,6 +142,16 @@ class AdministratorsOnly(Forbidden):
     """Only an administrator may do this."""
 
 
+class AuditorsChangeNothing(Forbidden):
+    """An auditor changes nothing but their own session and tokens; ask a member or an administrator to do it."""
+
+
+class AdministratorOrAuditor(Conflict):
+    """Nobody is both: an auditor changes nothing, and an administrator reads the audit log as it is."""
+
+    field = "auditor"
+
+
 class LastAdministrator(Conflict):
     """The platform needs an administrator: make somebody else one first."""
 
@@ -165,9 +175,11 @@ class CreateUser(Command, frozen=True, kw_only=True):
         return Account.of(self.by.user), Account.named(self.digest)
 
     def decide(self, caller: Account, namesake: Account) -> Iterator[Event]:
-        """Yield `UserCreated`; raise `AdministratorsOnly` or `UsernameTaken`."""
+        """Yield `UserCreated`; raise `AdministratorsOnly`, `AdministratorOrAuditor` or `UsernameTaken`."""
         if not (caller.administrator and self.by.administering):
             raise AdministratorsOnly
+        if self.administrator and self.auditor:
+            raise AdministratorOrAuditor
         if namesake.exists:
             raise UsernameTaken
         yield UserCreated(
@@ -196,13 +208,15 @@ class ChangeRoles(Command, frozen=True, kw_only=True):
         return Account.of(self.by.user), Account.of(self.user), Administrators.all()
 
     def decide(self, caller: Account, user: Account, administrators: Administrators) -> Iterator[Event]:
-        """Yield `UserRolesChanged`, unless they are that; raise `NoSuchUser` or `LastAdministrator`."""
+        """Yield `UserRolesChanged`, unless they are that; raise `NoSuchUser` and the like."""
         if not (caller.administrator and self.by.administering):
             raise AdministratorsOnly
         if not user.exists:
             raise NoSuchUser(self.user)
         if (self.administrator, self.auditor) == (user.administrator, user.auditor):
             return
+        if self.administrator and self.auditor:
+            raise AdministratorOrAuditor
         if not self.administrator and administrators.users == frozenset((self.user,)):
             raise LastAdministrator
         yield UserRolesChanged(

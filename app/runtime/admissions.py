@@ -56,6 +56,7 @@ class Admissions:
         self._notebooks: dict[NotebookName, Notebook] = {}
         self._members: dict[GroupName, set[UserId]] = {}
         self._administrators = Administrators()
+        self._auditors: set[UserId] = set()
         self._position = 0
         self.ready = asyncio.Event()
 
@@ -98,7 +99,7 @@ class Admissions:
         found = self._notebooks.get(notebook)
         if found is None or not found.exists or found.group is None:
             return Unknown()
-        is_member = self.is_member(caller.user, found.group)
+        is_member = self.is_member(caller.user, found.group) and caller.user not in self._auditors
         if not (is_member or self.administers(caller)):
             return NotAMember(found.group)
         if found.status != "ready" or found.upstream is None or found.run is None:
@@ -119,6 +120,9 @@ class Admissions:
                 self._members.get(group, set()).discard(user)
             case UserCreated() | UserRolesChanged() | SubjectErased() as event:
                 self._administrators = self._administrators.evolve(event)
+                if not isinstance(event, SubjectErased):
+                    only_reads = event.auditor and not event.administrator
+                    (self._auditors.add if only_reads else self._auditors.discard)(event.user)
             case event:
                 known = self._notebooks.get(event.notebook, Notebook())
                 self._notebooks[event.notebook] = known.evolve(event)

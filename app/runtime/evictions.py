@@ -69,6 +69,8 @@ class Evictions:
                 self._evict(user)
             case UserRolesChanged(user=user, administrator=False, was_administrator=True):
                 self._evict(user)
+            case UserRolesChanged(user=user, auditor=True, was_auditor=False):
+                self._evict(user)
             case SubjectErased(subject=subject) if subject.startswith("user:"):
                 self._evict(subject.removeprefix("user:"))
             case _:

@@ -138,11 +138,12 @@ async def test_question_24_nothing_that_was_erased_is_in_a_dump_an_export_a_log_
     async with installation(SOPHON_RUNTIME="process") as where:
         await where.start()
         admin = await where.log_in()
-        for name, roles in ((CANARY, {}), ("eve", {"auditor": True}), ("grace", {"administrator": True}), ("bob", {})):
-            await admin.do("POST", "/api/users", {"username": name, "password": PASSWORD, **roles})
-        eve, grace, bob = [await where.log_in(name) for name in ("eve", "grace", "bob")]
+        roles = {"eve": {"auditor": True}, "grace": {"administrator": True}, "may": {"administrator": True}}
+        for name in (CANARY, "eve", "grace", "may", "bob"):
+            await admin.do("POST", "/api/users", {"username": name, "password": PASSWORD, **roles.get(name, {})})
+        eve, grace, may, bob = [await where.log_in(name) for name in ("eve", "grace", "may", "bob")]
         async with from_home(where) as who:
-            await write_canaries(who, eve)
+            await write_canaries(who, eve, may)
             await who.do("PUT", f"/api/groups/lab/members/{bob.user}")
             await fails_with_the_canary(where, who)
         fields, places = await disclosed(admin)
@@ -159,9 +160,9 @@ async def test_question_24_nothing_that_was_erased_is_in_a_dump_an_export_a_log_
         ):
             assert any(place in one for one in seen), f"a canary is not even found where it is: {place}, {seen}"
 
+        await admin.do("PUT", f"/api/users/{may.user}/roles", {"administrator": False, "auditor": False})
         for subject in (
-            f"user/{who.user}",
-            f"user/{eve.user}",
+            *(f"user/{one.user}" for one in (who, eve, may)),
             *(one for one in await subjects(admin) if "user" not in one),
         ):
             await erase(subject, admin, grace)

@@ -1,5 +1,7 @@
 """Groups: anybody begins one, its owners say who is in it, and one of them has to stay."""
 
+import pytest
+
 from app.domain.command import Caller
 from app.domain.groups import (
     AddMember,
@@ -18,12 +20,17 @@ from app.domain.groups import (
     Roster,
     Standing,
 )
-from app.domain.users import NoSuchUser
+from app.domain.notebooks import CreateNotebook, DeleteNotebook, StartNotebook, StopNotebook
+from app.domain.projects import CreateProject
+from app.domain.users import AuditorsChangeNothing, NoSuchUser, UserRolesChanged
 from tests.domain.cast import (
     ADA,
+    APOLLO,
     BOB,
     EVE,
     LAB,
+    PLOTS,
+    RUN,
     accounts,
     ada,
     an_id,
@@ -32,6 +39,7 @@ from tests.domain.cast import (
     grace,
     grace_as_anybody,
     lab,
+    plots,
     wanted,
 )
 from tests.scenario import given
@@ -158,6 +166,29 @@ def test_a_stranger_leaves_nothing() -> None:
 
 def test_nobody_leaves_a_group_that_is_not() -> None:
     given(*accounts).when(remove(ada, ADA)).refused(NoSuchGroup)
+
+
+@pytest.mark.parametrize("role", ["member", "owner"])
+def test_an_auditor_changes_nothing_whatever_they_are_to_the_group(role: Membership) -> None:
+    auditor = UserRolesChanged(user=BOB, administrator=False, auditor=True, was_administrator=False, was_auditor=False)
+    audited = (*plots, MemberAdded(group=LAB, user=BOB, role=role), auditor)
+    for command in (
+        CreateGroup(by=bob, group="mine", title="Mine"),
+        AddMember(by=bob, group=LAB, user=EVE),
+        remove(bob, BOB),
+        CreateProject(by=bob, project="mine", group=LAB, title="Mine"),
+        CreateNotebook(by=bob, notebook="mine", project=APOLLO, group=LAB, title="Mine"),
+        StartNotebook(by=bob, notebook=PLOTS, group=LAB, run=RUN),
+        StopNotebook(by=bob, notebook=PLOTS, group=LAB),
+        DeleteNotebook(by=bob, notebook=PLOTS, group=LAB),
+    ):
+        given(*audited).when(command).refused(AuditorsChangeNothing)
+
+
+def test_who_is_an_auditor_no_more_is_what_they_were() -> None:
+    auditor = UserRolesChanged(user=BOB, administrator=False, auditor=True, was_administrator=False, was_auditor=False)
+    no_more = UserRolesChanged(user=BOB, administrator=False, auditor=False, was_administrator=False, was_auditor=True)
+    given(*lab, auditor, no_more).when(remove(bob, BOB)).then(bob_left)
 
 
 def test_a_roster_and_a_standing_fold_nothing_of_other_things() -> None:

@@ -1,10 +1,12 @@
 """Accounts: who may open one, and under which name."""
 
 from app.domain.command import Caller
+from app.domain.groups import AddMember, MemberAdded
 from app.domain.names import Personal
 from app.domain.subjects import SubjectErased
 from app.domain.users import (
     Account,
+    AdministratorOrAuditor,
     Administrators,
     AdministratorsOnly,
     AlreadySetUp,
@@ -20,7 +22,21 @@ from app.domain.users import (
     UsernameTaken,
     UserRolesChanged,
 )
-from tests.domain.cast import ADA, BOB, GRACE, a_digest, account, accounts, ada, an_id, grace, grace_as_anybody
+from tests.domain.cast import (
+    ADA,
+    BOB,
+    EVE,
+    GRACE,
+    LAB,
+    a_digest,
+    account,
+    accounts,
+    ada,
+    an_id,
+    grace,
+    grace_as_anybody,
+    lab,
+)
 from tests.scenario import given
 
 MAY = an_id("usr", 9)
@@ -151,9 +167,22 @@ def test_one_of_two_administrators_may_go() -> None:
     given(*accounts, promoted).when(change(grace, GRACE)).then(changed(GRACE, (True, False), (False, False)))
 
 
-def test_the_last_administrator_may_become_an_auditor_too() -> None:
-    given(*accounts).when(change(grace, GRACE, administrator=True, auditor=True)).then(
-        changed(GRACE, (True, False), (True, True))
+def test_nobody_is_administrator_and_auditor() -> None:
+    given(*accounts).when(change(grace, GRACE, administrator=True, auditor=True)).refused(AdministratorOrAuditor)
+    both = CreateUser(
+        by=grace, user=MAY, username=Personal("may"), digest=a_digest(9), administrator=True, auditor=True
+    )
+    given(*accounts).when(both).refused(AdministratorOrAuditor)
+
+
+def test_who_once_became_both_is_an_administrator_until_they_are_one_of_them() -> None:
+    both = changed(GRACE, (True, False), (True, True))
+    given(*lab, both).when(AddMember(by=grace, group=LAB, user=EVE)).then(
+        MemberAdded(group=LAB, user=EVE, role="member")
+    )
+    given(*accounts, both).when(change(grace, GRACE, administrator=True, auditor=True)).nothing_happens()
+    given(*accounts, both).when(change(grace, GRACE, administrator=True)).then(
+        changed(GRACE, (True, True), (True, False))
     )
 
 

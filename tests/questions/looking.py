@@ -32,15 +32,18 @@ class Somebody(Protocol):
     async def do(self, method: str, path: str, body: Any = None, /) -> Any: ...
 
 
-async def write_canaries(who: Somebody, auditor: Somebody) -> None:
-    """Write the canary wherever there is room for free text: but a user's name, and what a run said last."""
+async def write_canaries(who: Somebody, auditor: Somebody, keeper: Somebody) -> None:
+    """Write the canary wherever there is room for free text: but a user's name, and what a run said last.
+
+    `keeper`: an administrator, who may be none before they are erased with what they wrote.
+    """
     await who.do("POST", "/api/groups", {"slug": "lab", "title": f"Lab {CANARY}"})
     await who.do("POST", "/api/projects", {"slug": "apollo", "group": "lab", "title": f"Apollo {CANARY}"})
     await who.do("POST", "/api/notebooks", {"slug": "plots", "project": "apollo", "title": f"Plots {CANARY}"})
     await who.do("POST", "/api/tokens", {"title": f"of {CANARY}"})
     await auditor.get(f"/api/audit/entries?q=reason:{CANARY}")
     why = {"reason": {"text": f"{CANARY} asked for it"}}
-    await auditor.do("PUT", "/api/audit/holds/user/admin", why)
+    await keeper.do("PUT", "/api/audit/holds/user/admin", why)
 
 
 async def disclosed(admin: Somebody) -> tuple[Fields, set[str]]:

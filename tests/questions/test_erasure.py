@@ -48,11 +48,11 @@ async def everything_about(town: Town, subject: str) -> dict[str, Any]:
     return await town.admin.get(f"/api/audit/subjects/{subject}?limit=200")
 
 
-async def canaries(town: Town, auditor: Person) -> Person:
+async def canaries(town: Town, auditor: Person, keeper: Person) -> Person:
     """Put a canary into everything that is sealed; give whose user name it is."""
     who = await town.person(CANARY)
     who.headers |= {"X-Forwarded-For": ADDRESS}
-    await write_canaries(who, auditor)
+    await write_canaries(who, auditor, keeper)
     await who.do("POST", "/api/notebooks/plots/start")
     run = (await who.get("/api/notebooks/plots"))["run"]
     failed = ReportNotebookFailed(notebook="plots", run=run, reason="exited", log=Personal(f"no {CANARY}"))
@@ -69,7 +69,8 @@ async def test_question_24_erased_means_unreadable_in_exports_backups_projection
     town: Town, capfd: pytest.CaptureFixture[str]
 ) -> None:
     grace, auditor = await second_administrator(town), await town.person("eve", auditor=True)
-    who, bob = await canaries(town, auditor), await town.person("bob")
+    keeper = await town.person("may", administrator=True)
+    who, bob = await canaries(town, auditor, keeper), await town.person("bob")
     await who.do("PUT", f"/api/groups/lab/members/{bob.user}")
     town.people = (bob,)
     assert (await auditor.ask("GET", f"/api/audit/subjects/user/{CANARY}")).status_code == 200
@@ -81,10 +82,11 @@ async def test_question_24_erased_means_unreadable_in_exports_backups_projection
         *("/api/audit/state/project/", "/api/audit/diff", "/api/audit/blame/", "/explain", "/progress"),
     ):
         assert any(where in one for one in seen), f"a canary is not even found where it is: {where}, {seen}"
+    await town.admin.do("PUT", f"/api/users/{keeper.user}/roles", {"administrator": False, "auditor": False})
     await erase(
         town,
         grace,
-        *(f"user/{who.user}", f"user/{auditor.user}"),
+        *(f"user/{one.user}" for one in (who, auditor, keeper)),
         *("group/lab", "project/apollo", "notebook/plots", "guest/all"),
     )
     assert await sightings(town) == []
@@ -107,7 +109,7 @@ async def test_every_address_that_is_there_is_looked_at(town: Town) -> None:
 
 
 async def test_question_25_no_personal_data_in_leaves_by_canary_strings(town: Town) -> None:
-    await canaries(town, await town.person("eve", auditor=True))
+    await canaries(town, await town.person("eve", auditor=True), await town.person("may", administrator=True))
     entries = [record.octets for record in await town.since(0)]
     assert len(entries) > 8
     for octets in entries:

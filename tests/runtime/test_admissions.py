@@ -82,6 +82,15 @@ async def test_an_administrator_who_is_a_member_enters_as_one(log: Log, admissio
     assert admissions.ask(PLOTS, grace) == Admitted(HERE, RUN)
 
 
+async def test_an_auditor_enters_nothing_that_they_are_a_member_of(log: Log, admissions: Admissions) -> None:
+    audits = UserRolesChanged(user=BOB, administrator=False, auditor=True, was_administrator=False, was_auditor=False)
+    await happens(log, [audits], admissions)
+    assert admissions.ask(PLOTS, bob) == NotAMember(LAB)
+    no_more = UserRolesChanged(user=BOB, administrator=False, auditor=False, was_administrator=False, was_auditor=True)
+    await happens(log, [no_more], admissions)
+    assert admissions.ask(PLOTS, bob) == Admitted(HERE, RUN)
+
+
 async def test_what_stops_is_not_entered(log: Log, admissions: Admissions) -> None:
     await happens(log, [stopping], admissions)
     assert admissions.ask(PLOTS, bob) == NotReady(LAB, "stopping")
