@@ -42,8 +42,9 @@ from app.audit.sealing.dossier import Dossiers
 from app.audit.sealing.sealer import Sealer
 from app.audit.sealing.sweeping import Sweeper
 from app.audit.sealing.vault import Vault
+from app.audit.signing.elsewhere import SignedElsewhere
 from app.audit.signing.published import PublishedLog, proof_of
-from app.audit.signing.signer import Signer
+from app.audit.signing.signer import Signer, Watched
 from app.audit.signing.store import Store
 from app.audit.signing.timestamps import Timestamps
 from app.audit.signing.tree import Tree
@@ -223,9 +224,13 @@ def webhook_target(settings: Settings, keys: Keys) -> Target | None:
     return Target(settings.webhook_url, settings.webhook_secret, origin_of(settings, keys))
 
 
-def signer_of(settings: Settings, keys: Keys, log: Log, tree: Tree) -> Signer:
-    """Make the signer of an installation's log, and its way to the witnesses of the policy that was set."""
-    origin = origin_of(settings, keys)
+def signer_of(settings: Settings, keys: Keys, log: Log, tree: Tree) -> Signer | SignedElsewhere:
+    """Make the signer of an installation's log or, where that is a process of its own, what stands for it here."""
+    return own_signer(settings, origin_of(settings, keys), log, tree) if settings.signs else SignedElsewhere(log, tree)
+
+
+def own_signer(settings: Settings, origin: str, log: Watched, tree: Tree) -> Signer:
+    """Make a signer, and its way to the witnesses of the policy that was set."""
     path = settings.witness_policy
     try:
         witnesses = Witnesses.by(path, tree.consistency) if path else None

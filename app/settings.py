@@ -42,6 +42,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     heartbeat: int = 300
     log_format: Literal["auto", "console", "json"] = "auto"
     signer: Path | None = None
+    signs: bool = True
     log_origin: str | None = None
     witness_policy: Path | None = None
     retention: Mapping[str, int] = msgspec.field(default_factory=dict[str, int])
@@ -73,6 +74,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         """Read the environment; raises `BadSetting` with a sentence that says what would do."""
         given = Environment(os.environ if environment is None else environment)
         given.together("TIMESTAMP_URL", "TIMESTAMP_ROOT")
+        signs = given.text("SIGNER", "") != "none"
+        if not signs and given.origin("LOG_ORIGIN") is None:
+            raise BadSetting(
+                "With SOPHON_SIGNER=none, SOPHON_LOG_ORIGIN has to be the name by which the log is signed."
+            )
         return cls(
             data=Path(given.text("DATA", ".sophon")).expanduser().absolute(),
             port=given.number("PORT", 8000, 1, 65535),
@@ -89,7 +95,8 @@ class Settings(Struct, frozen=True, kw_only=True):
             start_timeout=given.number("START_TIMEOUT", 120, 5, 3600),
             heartbeat=given.number("HEARTBEAT", 300, 0, 86_400),
             log_format=given.choice("LOG_FORMAT", "auto", ("auto", "console", "json")),
-            signer=given.path("SIGNER"),
+            signer=given.path("SIGNER") if signs else None,
+            signs=signs,
             log_origin=given.origin("LOG_ORIGIN"),
             witness_policy=given.path("WITNESS_POLICY"),
             retention=given.days("RETENTION", ("security", "reads", "pulse")),

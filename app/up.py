@@ -114,6 +114,11 @@ def keys_of(settings: Settings) -> Keys:
     return Keys(settings.secret.encode()) if settings.secret else Keys.kept_in(settings.data / "secret")
 
 
+def has_secret(settings: Settings) -> bool:
+    """Whether the installation's secret is here. (`keys_of` would make one.)"""
+    return bool(settings.secret) or (settings.data / "secret").exists()
+
+
 @contextlib.asynccontextmanager
 async def database(settings: Settings, say: Say) -> AsyncGenerator[str]:
     """Set up the database that was set, or the embedded one, and give the DSN that the application uses it by.
@@ -122,7 +127,7 @@ async def database(settings: Settings, say: Say) -> AsyncGenerator[str]:
     """
     async with administered(settings, say) as dsn:
         await prepare(dsn)
-        yield await application(dsn, keys_of(settings))
+        yield await application(dsn, keys_of(settings), signs=settings.signs)
 
 
 @contextlib.asynccontextmanager

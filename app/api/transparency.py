@@ -136,7 +136,10 @@ async def rotate(published: NamedDependency[PublishedLog], asker: NamedDependenc
     """Have new keys sign the log. Two administrators have to ask, each with a token of their own."""
     if not asker.caller.administering:
         raise AdministratorsOnly  # before any key is made
-    next_ = await published.next_keys()
+    try:
+        next_ = await published.next_keys()
+    except NotSignedYet:
+        raise NotYetSigned from None
     command = RotateLogKey(by=asker.caller, now=datetime.now(UTC), retired=next_.retired, keys=next_.keys)
     receipt = await asker.tell(command)
     rotated = any(isinstance(event, LogKeyRotated) for event in receipt.events)

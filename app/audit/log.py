@@ -20,7 +20,7 @@ from app.audit.reading import read_page, read_with_head
 from app.audit.recent import Condition
 from app.audit.sealing.keyring import Keyring
 from app.audit.sealing.sealer import Disclosure, Sealer
-from app.audit.writer import Writer
+from app.audit.writer import Connect, Writer
 from app.domain.model import Selection
 from app.tasks import end
 
@@ -60,6 +60,24 @@ class Lease:
             except psycopg.OperationalError as error:
                 raise LeaseLost from error
             await asyncio.sleep(POLL)
+
+
+@contextlib.asynccontextmanager
+async def leading(connect_: Connect, task: str) -> AsyncGenerator[Lease]:
+    """Wait until nobody else on this log does a task, then be the one who does, as long as the lease holds."""
+    while True:
+        try:
+            connection = await connect_()
+            try:
+                await connection.execute("SELECT pg_advisory_lock(hashtext(%s))", (f"sophon {task}",))
+            except BaseException:  # also when it is cancelled while it waits
+                await connection.close()
+                raise
+            break
+        except psycopg.OperationalError:
+            await asyncio.sleep(POLL)
+    async with connection:
+        yield Lease(connection)
 
 
 class Log:
@@ -158,22 +176,9 @@ class Log:
         """Give the disclosures of those digests that can be read."""
         return await self._keyring.open(connection, digests)
 
-    @contextlib.asynccontextmanager
-    async def leading(self, task: str) -> AsyncGenerator["Lease"]:
+    def leading(self, task: str) -> contextlib.AbstractAsyncContextManager[Lease]:
         """Wait until nobody else on this log does a task, then be the one who does, as long as the lease holds."""
-        while True:
-            try:
-                connection = await self._connect()
-                try:
-                    await connection.execute("SELECT pg_advisory_lock(hashtext(%s))", (f"sophon {task}",))
-                except BaseException:  # also when it is cancelled while it waits
-                    await connection.close()
-                    raise
-                break
-            except psycopg.OperationalError:
-                await asyncio.sleep(POLL)
-        async with connection:
-            yield Lease(connection)
+        return leading(self._connect, task)
 
     async def _begin(self) -> None:
         async with self.pool.connection() as connection:

@@ -67,7 +67,7 @@ def premises(settings: Settings) -> Iterator[Finding]:
         "only this user can read the keys that sign the log",
         f"chmod -R go= {signer}; whoever may have read them can sign another history: make new ones with `sophon audit "
         "rotate`.",
-        tuple(_open_to_others([signer, *signer.rglob("*")] if signer.is_dir() else [])),
+        tuple(_open_to_others([signer, *signer.rglob("*")] if (signer / "keys.json").exists() else [])),
     )
     yield Finding(
         "SPH-HOST-003",

@@ -3,8 +3,7 @@
 import asyncio
 from datetime import UTC, datetime
 
-from app.audit.signing.rotation import NothingToRotate, stage
-from app.audit.signing.store import Store
+from app.audit.signing.rotation import NothingToRotate
 from app.cli.asker import administrator
 from app.cli.groups import audit
 from app.cli.work import CannotDo, console, run
@@ -31,14 +30,13 @@ def audit_rotate() -> None:
 
 
 async def _rotate(settings: Settings) -> None:
-    store = Store(settings.signer_directory)
     async with (
         database(settings, console.print) as dsn,
         Platform.open(settings, keys_of(settings), dsn) as platform,
     ):
         asker = await administrator(platform)
         try:
-            announced = await asyncio.to_thread(stage, store)
+            announced = await platform.signer.next_keys()
         except NothingToRotate as why:
             raise CannotDo(str(why)) from why
         command = RotateLogKey(
@@ -56,15 +54,15 @@ async def _rotate(settings: Settings) -> None:
                         f"{until:%Y-%m-%d %H:%M} UTC."
                     )
                 case LogKeyRotated():
-                    await _taken_up(store)
+                    await _taken_up(platform, announced.keys[0])
                 case _:
                     pass
 
 
-async def _taken_up(store: Store) -> None:
+async def _taken_up(platform: Platform, key: str) -> None:
     """Wait until the signer, here or in the process that leads, signs with the new keys."""
     for _ in range(int(PATIENCE / 0.1)):
-        if store.staged() is None:
+        if platform.signer.verifier_keys().startswith(f"{key} "):
             console.print("The log has new keys; the old ones are destroyed. Tell the witnesses and the auditors.")
             return
         await asyncio.sleep(0.1)

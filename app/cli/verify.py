@@ -33,7 +33,7 @@ from app.domain.audits import AuditQueried
 from app.postgres import DATABASE_ERRORS
 from app.projections.differences import NothingToCompare, find_differences
 from app.settings import Settings
-from app.up import administered, keys_of
+from app.up import administered, has_secret, keys_of
 
 _PATH: Any = click.Path(path_type=Path)
 
@@ -182,7 +182,7 @@ async def _verify_database(
 
 async def _record(settings: Settings, dsn: str) -> None:
     """Record that the log was verified, once it is found whole: to one that is not, nothing must be appended."""
-    if not (settings.secret or (settings.data / "secret").exists()):
+    if not has_secret(settings):
         console.print("That it was verified is not recorded: the installation's secret is not here.")
         return
     keys = keys_of(settings)

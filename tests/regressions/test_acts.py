@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from app.audit.signing.store import Store
 from app.dispatch import Dispatch
 from app.domain.audits import AuditQueried
 from tests.questions.platform import Town, lab
@@ -30,7 +31,7 @@ async def test_what_a_removed_administrator_asked_for_counts_no_more(town: Town)
 
 async def test_who_may_not_rotate_keys_has_none_made(town: Town) -> None:
     eve = await town.person("eve")
-    store = town.platform.signer.store
+    store = Store(town.platform.settings.signer_directory)
     while store.keyring() is None:
         await asyncio.sleep(0.05)
     assert (await eve.ask("POST", "/api/audit/rotations")).status_code == 403

@@ -120,7 +120,7 @@ _QUESTIONS = (
         WHERE grantee IS DISTINCT FROM to_regrole('sophon_owner')
           AND (kind, may) <> ('schema', 'USAGE')
           AND NOT (name LIKE 'audit.%%' AND kind = 'table' AND may = 'SELECT' AND grantee <> 0)
-          AND NOT (name IN ('audit.tiles', 'audit.checkpoints') AND may = 'INSERT'
+          AND NOT (name IN ('audit.tiles', 'audit.checkpoints', 'audit.signer') AND may = 'INSERT'
                    AND grantee IS NOT DISTINCT FROM to_regrole('sophon_signer'))
           AND NOT (name LIKE 'vault.%%' AND kind = 'table' AND grantee IS NOT DISTINCT FROM to_regrole('sophon_keeper')
                    AND (may IN ('SELECT', 'MAINTAIN') OR (name, may) = ('vault.unswept', 'DELETE')
@@ -141,6 +141,7 @@ _QUESTIONS = (
         FROM (VALUES ('sophon_appender', 'SELECT', 'audit.entries'), ('sophon_reader', 'SELECT', 'audit.entries'),
                      ('sophon_projector', 'SELECT', 'audit.entries'), ('sophon_signer', 'SELECT', 'audit.entries'),
                      ('sophon_signer', 'INSERT', 'audit.tiles'), ('sophon_signer', 'INSERT', 'audit.checkpoints'),
+                     ('sophon_signer', 'INSERT', 'audit.signer'),
                      ('sophon_keeper', 'INSERT', 'vault.passwords'), ('sophon_keeper', 'DELETE', 'vault.keys')
              ) AS needed (role, may, name)
         WHERE to_regrole(role) IS NOT NULL AND to_regclass(name) IS NOT NULL
@@ -157,7 +158,8 @@ _QUESTIONS = (
         "triggers refuse to change what was recorded, and nothing else steps in",
         """
         WITH kept (relid) AS (
-            SELECT to_regclass(name) FROM unnest(ARRAY['audit.entries', 'audit.tiles', 'audit.checkpoints']) AS name
+            SELECT to_regclass(name)
+            FROM unnest(ARRAY['audit.entries', 'audit.tiles', 'audit.checkpoints', 'audit.signer']) AS name
         )
         SELECT 'The trigger only_grows of ' || relid || CASE
                  WHEN t.oid IS NULL THEN ' is missing.'
@@ -211,12 +213,13 @@ _QUESTIONS = (
     ),
     Question(
         "SPH-DB-011",
-        "the roles of the log have no members but the application",
+        "the roles of the log have no members but the application and its signer",
         """
         SELECT member::regrole || ' is a member of ' || roleid::regrole || '.'
         FROM pg_auth_members JOIN pg_roles AS r ON r.oid = roleid
         WHERE r.rolname = ANY(%(owner)s::text[] || %(duties)s::text[]) AND r.rolname <> 'sophon_reader'
           AND NOT (r.rolname = ANY(%(duties)s::text[]) AND member::regrole::text LIKE 'sophon\\_app\\_%%')
+          AND NOT (r.rolname = 'sophon_signer' AND member::regrole::text LIKE 'sophon\\_sig\\_%%')
           AND member <> (SELECT oid FROM pg_roles WHERE rolname = current_user)
           AND (roleid, member) NOT IN (SELECT roleid, oid FROM pg_roles WHERE rolname LIKE 'sophon\\_app\\_%%')
         """,

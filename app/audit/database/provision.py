@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psycopg
 import structlog
+from msgspec import Struct
 from psycopg import AsyncConnection, errors
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier, Literal
@@ -19,8 +20,12 @@ _NAMES = ("schema", "indexes", "vault", "tree", "prune", "stream", "roles")
 PARTS = [Path(__file__).with_name(f"{name}.sql") for name in _NAMES]
 """What is created, in this order: each rests on those before it."""
 
-DUTIES = ("sophon_appender", "sophon_reader", "sophon_projector", "sophon_signer", "sophon_keeper")
-"""What the application does is done by these roles; its login is a member of all of them, and of nothing else."""
+SIGNING = "sophon_signer"
+DUTIES = ("sophon_appender", "sophon_reader", "sophon_projector", SIGNING, "sophon_keeper")
+"""What the application does is done by these roles; its login is a member of all of them, and of nothing else.
+
+Of all but one, where the log is signed by a process of its own, which has a login of its own.
+"""
 
 ATTEMPTS = 20
 """Roles belong to the whole server: whoever sets up another database of it may be changing them at the same moment."""
@@ -75,25 +80,52 @@ async def create_schema(dsn: str) -> None:
             return
 
 
+class Login(Struct, frozen=True):
+    """A login of an installation's own, the duties that it has, and what shows that it is let in."""
+
+    name: str
+    password: str
+    duties: tuple[str, ...]
+    may: str
+
+    def dsn(self, dsn: str) -> str:
+        """Give the DSN by which it gets into a database."""
+        return make_conninfo(dsn, user=self.name, password=self.password)
+
+
 def login_name(keys: Keys) -> str:
     """Name the role that an installation's application logs in as: others on the same server have others."""
     return f"sophon_app_{base32(keys.derive('database', ''))[:8]}"
 
 
-async def application(dsn: str, keys: Keys) -> str:
+async def application(dsn: str, keys: Keys, *, signs: bool = True) -> str:
     """Give the DSN of the application's own login, which can append and change nothing; make it where it is missing.
 
     Where it cannot be made, or the server does not let it in, the DSN that was given: then nothing but the application
-    itself keeps the log from being changed, and `sophon state doctor` says so.
+    itself keeps the log from being changed, and `sophon state doctor` says so. `signs`: whether it signs the log too.
     """
-    name, password, own = _own(dsn, keys)
+    return await _made(dsn, _application(keys, DUTIES if signs else tuple(one for one in DUTIES if one != SIGNING)))
+
+
+async def signing_login(dsn: str, keys: Keys) -> str:
+    """Give the DSN of the signer's own login, which reads the log and publishes checkpoints, as `application` does."""
+    name = f"sophon_sig_{base32(keys.derive('database', ''))[:8]}"
+    may = (
+        "SELECT has_schema_privilege('audit', 'USAGE') AND has_table_privilege('audit.checkpoints', 'INSERT')"
+        " AND has_table_privilege('audit.signer', 'INSERT')"
+    )
+    return await _made(dsn, Login(name, keys.derive("database", "signer").hex(), (SIGNING,), may))
+
+
+async def _made(dsn: str, login: Login) -> str:
+    own = login.dsn(dsn)
     async with await connect(dsn, autocommit=True) as connection:
         cursor = await connection.execute("SELECT current_user")
-        if one(await cursor.fetchone()) == name:
+        if one(await cursor.fetchone()) == login.name:
             return dsn
         for attempt in range(ATTEMPTS):
             try:
-                await _admit(connection, name, password, own)
+                await _admit(connection, login, own)
             except _AT_THE_SAME_TIME:
                 await asyncio.sleep(0.05 * (attempt + 1))
             except (errors.InsufficientPrivilege, errors.UndefinedObject) as error:
@@ -101,26 +133,30 @@ async def application(dsn: str, keys: Keys) -> str:
                 return dsn
             else:
                 break
-    if not await _lets_in(own):
-        _log.warning("database.own_role_is_not_let_in", role=name)
+    if not await _lets_in(own, login.may):
+        _log.warning("database.own_role_is_not_let_in", role=login.name)
         return dsn
     return own
 
 
 async def current_login(dsn: str, keys: Keys) -> str:
     """Give the DSN that the application uses as things are, and change nothing."""
-    *_, own = _own(dsn, keys)
-    return own if await _lets_in(own) else dsn
+    login = _application(keys, DUTIES)
+    own = login.dsn(dsn)
+    return own if await _lets_in(own, login.may) else dsn
 
 
-def _own(dsn: str, keys: Keys) -> tuple[str, str, str]:
-    """Give name and password of the application's login, and its DSN."""
-    name, password = login_name(keys), keys.derive("database", "password").hex()
-    return name, password, make_conninfo(dsn, user=name, password=password)
+def _application(keys: Keys, duties: tuple[str, ...]) -> Login:
+    may = (
+        "SELECT bool_and(has_schema_privilege(pronamespace, 'USAGE') AND has_function_privilege(oid, 'EXECUTE'))"
+        " FROM pg_proc WHERE proname = 'append' AND pronamespace = to_regnamespace('audit')"
+    )
+    return Login(login_name(keys), keys.derive("database", "password").hex(), duties, may)
 
 
-async def _admit(connection: AsyncConnection, name: str, password: str, own: str) -> None:
+async def _admit(connection: AsyncConnection, login: Login, own: str) -> None:
     """See that the login exists, has no rights but those of its duties, and can log in."""
+    name = login.name
     cursor = await connection.execute(
         "SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls FROM pg_roles"
         " WHERE rolname = %s",
@@ -136,28 +172,31 @@ async def _admit(connection: AsyncConnection, name: str, password: str, own: str
     cursor = await connection.execute(
         "SELECT r.rolname FROM pg_roles AS r WHERE rolname = ANY(%s) AND NOT EXISTS (SELECT FROM pg_auth_members"
         " WHERE roleid = r.oid AND member = %s::regrole)",
-        (list(DUTIES), name),
+        (list(login.duties), name),
     )
     for (duty,) in await cursor.fetchall():
         await connection.execute(SQL("GRANT {} TO {}").format(Identifier(duty), Identifier(name)))
+    cursor = await connection.execute(
+        "SELECT r.rolname FROM pg_roles AS r JOIN pg_auth_members ON roleid = r.oid"
+        " WHERE rolname = ANY(%s) AND member = %s::regrole",
+        ([duty for duty in DUTIES if duty not in login.duties], name),
+    )
+    for (duty,) in await cursor.fetchall():
+        await connection.execute(SQL("REVOKE {} FROM {}").format(Identifier(duty), Identifier(name)))
     await connection.execute(
         SQL("GRANT CONNECT ON DATABASE {} TO {}").format(Identifier(connection.info.dbname), Identifier(name))
     )
-    if row is None or not await _lets_in(own):
+    if row is None or not await _lets_in(own, login.may):
         # Hashed here: what is sent may be logged.
-        hashed = connection.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
+        hashed = connection.pgconn.encrypt_password(login.password.encode(), name.encode(), b"scram-sha-256").decode()
         await connection.execute(SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(Identifier(name), Literal(hashed)))
 
 
-async def _lets_in(dsn: str) -> bool:
-    """Whether a login gets in, and may append."""
+async def _lets_in(dsn: str, may: str) -> bool:
+    """Whether a login gets in, and may do what it is for."""
     try:
         async with await connect(dsn, connect_timeout=5) as connection:
-            cursor = await connection.execute(
-                "SELECT bool_and(has_schema_privilege(pronamespace, 'USAGE')"
-                " AND has_function_privilege(oid, 'EXECUTE')) FROM pg_proc"
-                " WHERE proname = 'append' AND pronamespace = to_regnamespace('audit')"
-            )
+            cursor = await connection.execute(may.encode())
             return bool(one(await cursor.fetchone()))
     except psycopg.OperationalError:
         return False

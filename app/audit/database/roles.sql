@@ -14,7 +14,7 @@ DO $$
 DECLARE kept regclass;
 BEGIN
     -- Only where they are missing: to make them is to wait for whoever is appending.
-    FOREACH kept IN ARRAY ARRAY['audit.entries', 'audit.tiles', 'audit.checkpoints']::regclass[] LOOP
+    FOREACH kept IN ARRAY ARRAY['audit.entries', 'audit.tiles', 'audit.checkpoints', 'audit.signer']::regclass[] LOOP
         IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = kept AND tgname = 'only_grows') THEN
             EXECUTE format('CREATE TRIGGER only_grows BEFORE UPDATE OR DELETE OR TRUNCATE ON %s '
                            'FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()', kept);
@@ -98,7 +98,7 @@ BEGIN
     GRANT USAGE ON SCHEMA vault TO sophon_keeper;
     GRANT SELECT ON ALL TABLES IN SCHEMA audit TO sophon_appender, sophon_reader, sophon_projector;
     GRANT SELECT ON audit.entries TO sophon_signer;  -- it derives the root from the entries themselves
-    GRANT SELECT, INSERT ON audit.tiles, audit.checkpoints TO sophon_signer;
+    GRANT SELECT, INSERT ON audit.tiles, audit.checkpoints, audit.signer TO sophon_signer;
     -- What is sealed comes and goes by entries of the log only, so it is the append that writes it.
     GRANT SELECT ON ALL TABLES IN SCHEMA vault TO sophon_keeper;
     GRANT INSERT, UPDATE, DELETE ON vault.passwords, vault.keys TO sophon_keeper;

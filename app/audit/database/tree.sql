@@ -11,6 +11,13 @@ CREATE TABLE IF NOT EXISTS audit.tiles (
 );
 ALTER TABLE audit.tiles ALTER hashes SET STORAGE EXTERNAL;   -- hashes do not compress
 
+-- What a signer in a process of its own says: its public keys, and why it does not sign. Only ever added to.
+CREATE TABLE IF NOT EXISTS audit.signer (
+    n    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at   timestamptz NOT NULL DEFAULT now(),
+    said json NOT NULL
+);
+
 -- Given out: signed, and cosigned by as many witnesses as the policy asked for at that time.
 CREATE TABLE IF NOT EXISTS audit.checkpoints (
     size bigint PRIMARY KEY CHECK (size > 0),

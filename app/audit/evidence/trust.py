@@ -72,11 +72,15 @@ class Trust(Struct, frozen=True):
 
 
 def trust_of(directory: Path) -> Trust | None:
-    """Read the keys in the signer's directory, and what it remembers; none if there are none."""
+    """Read the keys in the signer's directory, and what it remembers; none if there are none.
+
+    Where the signer is elsewhere, its public keys, which an administrator has put there as `vkeys`.
+    """
     store = Store(directory)
     keyring, signed = store.keyring(), store.signed()
     if keyring is None:
-        return None
+        public = directory / "vkeys"
+        return read_keys(public.read_text()) if public.is_file() else None
     terms = [Term(SigningKey.parse(key).verifier, keyring.since) for key in keyring.keys]
     for old in reversed(keyring.retired):
         terms += [Term(Verifier.parse(text), old.since, old.until) for text in old.verifiers]

@@ -8,7 +8,8 @@ from msgspec import Struct
 
 from app.audit.entry import Actor
 from app.audit.pruned import is_tombstone
-from app.audit.signing.rotation import stage
+from app.audit.signing.elsewhere import SignedElsewhere
+from app.audit.signing.rotation import NothingToRotate
 from app.audit.signing.signer import AT_LEAST_EVERY, Signer
 from app.audit.signing.tree import NotInTree, Tree
 from app.audit.transparency.proofs import Receipt
@@ -40,7 +41,7 @@ _decode = msgspec.json.Decoder(Acted).decode
 class PublishedLog:
     """The log as others see it, C2SP tlog-tiles. Raises `NotInTree` for what is not there."""
 
-    def __init__(self, tree: Tree, signer: Signer) -> None:
+    def __init__(self, tree: Tree, signer: Signer | SignedElsewhere) -> None:
         self._tree = tree
         self._signer = signer
 
@@ -81,8 +82,14 @@ class PublishedLog:
         return await receipt(self._tree, position, entry if with_entry else None, PATIENCE)
 
     async def next_keys(self) -> LogKeyRotated:
-        """Make the keys that are to follow, unless they are made, and say what has to be recorded of them."""
-        return await asyncio.to_thread(stage, self._signer.store)
+        """Make the keys that are to follow, unless they are made, and say what has to be recorded of them.
+
+        Raises `NotSignedYet` where there are no keys at all.
+        """
+        try:
+            return await self._signer.next_keys()
+        except NothingToRotate as error:
+            raise NotSignedYet from error
 
 
 async def proof_of(tree: Tree, position: int) -> str | None:

@@ -9,15 +9,17 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import psycopg
 import structlog
 from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
 
-from app.audit.log import LeaseLost, Log
+from app.audit.log import Lease, LeaseLost
 from app.audit.signing.edge import Edge
-from app.audit.signing.rotation import activated, is_announced
+from app.audit.signing.rotation import activated, is_announced, stage
 from app.audit.signing.store import Keyring, Signed, SignerBusy, Store
 from app.audit.signing.tree import (
     PAGE,
@@ -36,6 +38,7 @@ from app.audit.transparency.checkpoints import Checkpoint
 from app.audit.transparency.keys import SigningKey, Verifier
 from app.audit.transparency.notes import sign_note
 from app.audit.transparency.tiles import WIDTH
+from app.domain.signing import LogKeyRotated
 
 EVERY = 1.0
 """Seconds between two checkpoints, at least."""
@@ -75,10 +78,29 @@ class Cosigner(Protocol):
         ...
 
 
+class Watched(Protocol):
+    """A log as its signer needs it."""
+
+    pool: AsyncConnectionPool[AsyncConnection]
+
+    @property
+    def head(self) -> int:
+        """The position of the newest entry that this process knows of."""
+        ...
+
+    def leading(self, task: str) -> AbstractAsyncContextManager[Lease]:
+        """Wait until nobody else does a task, then be the one who does."""
+        ...
+
+    def freeze(self, reason: str) -> None:
+        """Append nothing more."""
+        ...
+
+
 class Signer:
     """One of those who may sign a log; it waits until it is the only one. `origin` names a log that has no name yet."""
 
-    def __init__(self, log: Log, store: Store, origin: str, cosigner: Cosigner | None = None) -> None:
+    def __init__(self, log: Watched, store: Store, origin: str, cosigner: Cosigner | None = None) -> None:
         self._log = log
         self.store = store
         self._origin = origin
@@ -87,6 +109,7 @@ class Signer:
         self._unsigned_since = self._uncosigned_since = 0.0
         self._hurried = False
         self._fresh = asyncio.Event()
+        self._staging = asyncio.Lock()
         self._signed: Signed | None = None
         self.refusal: str | None = None
         """Why nothing is signed."""
@@ -123,6 +146,11 @@ class Signer:
         for old in reversed(keyring.retired):
             lines += [f"{verifier} {old.since} {old.until}" for verifier in old.verifiers]
         return "".join(f"{line}\n" for line in lines)
+
+    async def next_keys(self) -> LogKeyRotated:
+        """Make the keys that are to follow, unless they are made, and say what has to be recorded of them."""
+        async with self._staging:
+            return await asyncio.to_thread(stage, self.store)
 
     async def check(self) -> None:
         """Before anything is appended: compare the log with what was signed, and freeze it if it is another."""
@@ -267,7 +295,8 @@ class Signer:
         if staged is None or keyring is None:
             return
         if await is_announced(connection, staged, self.size):
-            self._use(await asyncio.to_thread(activated, self.store, self.size))
+            async with self._staging:
+                self._use(await asyncio.to_thread(activated, self.store, self.size))
             _log.info("signer.rotated", since=self.size + 1)
 
     async def _cosign_on(self, cosigner: Cosigner) -> None:
