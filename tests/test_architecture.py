@@ -18,6 +18,7 @@ LEAVES = ("app.identifiers", "app.settings", "app.telemetry", "app.keys", "app.h
 
 OURS: dict[str, tuple[str, ...]] = {
     "app.domain": (),
+    "app.audit.transparency": (),
     "app.audit": ("app.domain",),
     "app.dispatch": ("app.audit", "app.domain"),
     "app.identity": ("app.audit", "app.domain"),
@@ -45,6 +46,7 @@ ALL = ("app.__main__", "app.cli", "app.main", "app.postgres", "app.up")
 
 THEIRS: dict[str, tuple[str, ...]] = {
     "app.domain": ("msgspec",),
+    "app.audit.transparency": ("cryptography",),
     "app.audit": (
         "msgspec",
         "eventsourcing",

@@ -3,11 +3,11 @@
 # pyright: reportUnknownMemberType=false
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import rich_click as click
-from msgspec.structs import replace
 
 from app.audit.evidence.trust import parse_term, trust_of
 from app.audit.pruned import is_tombstone

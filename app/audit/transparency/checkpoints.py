@@ -1,6 +1,6 @@
 """A tree's head as text: its origin, size and root. C2SP tlog-checkpoint."""
 
-from msgspec import Struct
+from dataclasses import dataclass
 
 from app.audit.transparency.strict import Malformed, decimal, decode_hash, encode64
 
@@ -8,7 +8,8 @@ MAX_ORIGIN = 255
 """Bytes of an origin: an ML-DSA-44 cosignature writes its length in one byte."""
 
 
-class Checkpoint(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
     """That the log named `origin` has `size` entries, whose tree has this `root`.
 
     `extensions` are further lines; nobody else can check them, so this software writes none.

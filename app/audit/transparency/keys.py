@@ -1,13 +1,13 @@
 """Signing keys and verifier keys of notes, and their text. C2SP signed-note, tlog-cosignature."""
 
 import re
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, MLDSA44PublicKey
-from msgspec import Struct
 
 from app.audit.transparency.checkpoints import parse_checkpoint
 from app.audit.transparency.cosignatures import ed25519_message, subtree_message, timestamped, untimestamped
@@ -39,7 +39,8 @@ def is_name(text: str) -> bool:
     return text != "" and not any(char.isspace() or char == "+" or char < " " for char in text)
 
 
-class Verifier(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Verifier:
     """A public key with a name. `public` is 32 bytes (Ed25519) or 1312 (ML-DSA-44)."""
 
     name: str
@@ -88,7 +89,8 @@ class Verifier(Struct, frozen=True):
         return bytes([TYPE[self.kind]]) + self.public
 
 
-class SigningKey(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class SigningKey:
     """A private key with a name; `seed` is the 32 bytes that the key is made from (RFC 8032, FIPS 204)."""
 
     name: str

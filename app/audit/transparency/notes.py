@@ -4,8 +4,7 @@ Strict means: a note that is accepted has one spelling only. Whatever differs in
 """
 
 from collections.abc import Collection, Iterable, Sequence
-
-from msgspec import Struct
+from dataclasses import dataclass
 
 from app.audit.transparency.checkpoints import Checkpoint, parse_checkpoint
 from app.audit.transparency.keys import SigningKey, Verifier, WrongSignature, is_name
@@ -23,7 +22,8 @@ class NoteRejected(Rejected):
     """The note is malformed, or not signed by whom it should be signed by, or a signature is wrong."""
 
 
-class SignatureLine(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class SignatureLine:
     """One signature, not verified: whose it says it is (name, 4-byte id), and its octets."""
 
     name: str
@@ -35,7 +35,8 @@ class SignatureLine(Struct, frozen=True):
         return f"{_DASH}{self.name} {encode64(self.id + self.signature)}\n"
 
 
-class Signed(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Signed:
     """One signature that was verified. `at`: POSIX seconds, None if this kind of signature has no time."""
 
     verifier: Verifier
@@ -43,7 +44,8 @@ class Signed(Struct, frozen=True):
     line: SignatureLine
 
 
-class UnverifiedNote(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class UnverifiedNote:
     """A note that is well-formed, and nothing more: its text is not to be believed."""
 
     text: str
@@ -54,7 +56,8 @@ class UnverifiedNote(Struct, frozen=True):
         return f"{self.text}\n{''.join(line.text() for line in self.lines)}".encode()
 
 
-class Note(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Note:
     """A note with one or more verified signatures. `unknown`: the lines by keys that we were not given."""
 
     text: str

@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-
-from msgspec import Struct, structs
+from dataclasses import dataclass, field, replace
 
 from app.audit.transparency.checkpoints import Checkpoint
 from app.audit.transparency.keys import LOG_KINDS, WITNESS_KINDS, Kind, Verifier
@@ -25,21 +24,24 @@ class QuorumMissed(Rejected):
     """Too few of the witnesses have cosigned the checkpoint."""
 
 
-class Peer(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Peer:
     """A log or a witness: its key, and where it is reached, if that is known."""
 
     verifier: Verifier
     url: str | None = None
 
 
-class Group(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Group:
     """At least `needed` of the members (names of witnesses and groups) have seen a checkpoint."""
 
     needed: int
     members: tuple[str, ...]
 
 
-class Checked(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Checked:
     """A checkpoint that fulfils a policy. `witnesses`: name in the policy -> POSIX seconds of its cosignature."""
 
     checkpoint: Checkpoint
@@ -47,12 +49,13 @@ class Checked(Struct, frozen=True):
     witnesses: Mapping[str, int]
 
 
-class Policy(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Policy:
     """Whom to believe. Group members are defined before the group, so there are no circles."""
 
     logs: tuple[Peer, ...] = ()
-    witnesses: Mapping[str, Peer] = {}
-    groups: Mapping[str, Group] = {}
+    witnesses: Mapping[str, Peer] = field(default_factory=dict[str, Peer])
+    groups: Mapping[str, Group] = field(default_factory=dict[str, Group])
     quorum: str = NO_QUORUM
 
     @classmethod
@@ -125,17 +128,17 @@ def _with_line(policy: Policy, word: str, *words: str) -> Policy:
     match word, words:
         case "log", (key, *urls) if len(urls) <= 1:
             peers = (*policy.logs, _new_peer(key, urls, LOG_KINDS, policy.logs))
-            return structs.replace(policy, logs=peers)
+            return replace(policy, logs=peers)
         case "witness", (name, key, *urls) if len(urls) <= 1:
             peer = _new_peer(key, urls, WITNESS_KINDS, policy.witnesses.values())
-            return structs.replace(policy, witnesses={**policy.witnesses, _new_name(policy, name): peer})
+            return replace(policy, witnesses={**policy.witnesses, _new_name(policy, name): peer})
         case "group", (name, needed, *members) if members:
             group = Group(_needed(needed, len(members)), _new_members(policy, members))
-            return structs.replace(policy, groups={**policy.groups, _new_name(policy, name): group})
+            return replace(policy, groups={**policy.groups, _new_name(policy, name): group})
         case "quorum", (name,) if not policy.quorum:
             if name != NO_QUORUM:
                 _known(policy, name)
-            return structs.replace(policy, quorum=name)
+            return replace(policy, quorum=name)
         case _:
             raise Malformed(f"{word!r} is not expected here, or not with {len(words)} words.")
 

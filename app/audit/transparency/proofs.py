@@ -1,6 +1,6 @@
 """A receipt that an entry is in a log, to be checked without the log: C2SP tlog-proof."""
 
-from msgspec import Struct
+from dataclasses import dataclass
 
 from app.audit.transparency.notes import MAX_NOTE
 from app.audit.transparency.policies import Checked, Policy
@@ -15,7 +15,8 @@ MAX_EXTRA = 1 << 17
 _MAGIC = "c2sp.org/tlog-proof@v1"
 
 
-class Receipt(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Receipt:
     """Where an entry is, how its hash leads to the root, and the signed checkpoint with that root.
 
     `extra` is proved by nothing, unless it is what is hashed: then it is checked by hashing it.

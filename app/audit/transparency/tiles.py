@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
-
-from msgspec import Struct
 
 from app.audit.transparency.strict import HASH, Malformed, decimal
 from app.audit.transparency.tree import perfect_root
@@ -22,7 +21,8 @@ ReadTile = Callable[[int, int, int], bytes]
 _PATH = re.compile(r"tile/(entries|[0-9]+)/((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([0-9]+))?")
 
 
-class Tile(Struct, frozen=True, order=True):
+@dataclass(frozen=True, slots=True, order=True)
+class Tile:
     """The name of a tile of hashes, or with level None of a bundle of entries."""
 
     level: int | None

@@ -5,11 +5,10 @@ hashes themselves.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from hashlib import sha256
 from itertools import islice
-
-from msgspec import Struct
 
 from app.audit.transparency.strict import HASH, Rejected
 
@@ -51,7 +50,8 @@ def perfect_root(hashes: Sequence[bytes]) -> bytes:
     return hashes[0]
 
 
-class Frontier(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Frontier:
     """All that is needed of a tree to append to it: the roots of its perfect subtrees, the largest first.
 
     One hash for each bit that is set in `size`; the whole state of somebody who follows a log.

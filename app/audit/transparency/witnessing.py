@@ -5,9 +5,8 @@ The witness's side, for whoever serves it: `parse_request`, then *in one transac
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
-
-from msgspec import Struct
 
 from app.audit.transparency.checkpoints import Checkpoint, parse_checkpoint
 from app.audit.transparency.keys import WITNESS_KINDS, SigningKey, Verifier
@@ -43,7 +42,8 @@ class Refused(Rejected):
         self.body = f"{why if size is None else size}\n".encode()
 
 
-class Seen(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Seen:
     """What a witness remembers of a log: the size and the root that it cosigned last."""
 
     size: int = 0
@@ -53,7 +53,8 @@ class Seen(Struct, frozen=True):
 NOTHING_SEEN = Seen()
 
 
-class Request(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Request:
     """A checkpoint to be cosigned, not verified, and the proof that it continues the tree of `old` entries."""
 
     old: int
@@ -67,7 +68,8 @@ class Request(Struct, frozen=True):
         return "".join(f"{line}\n" for line in lines).encode() + self.note.encoded()
 
 
-class Cosigned(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Cosigned:
     """What a witness has decided: remember `seen`, then answer `body`. `note` is what it serves to monitors."""
 
     seen: Seen
@@ -98,7 +100,8 @@ def parse_request(body: bytes) -> Request:
         raise Refused(400, str(why)) from None
 
 
-class Witness(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Witness:
     """One who cosigns what continues what it has seen. `logs`: origin -> the keys of that log."""
 
     keys: tuple[SigningKey, ...]
