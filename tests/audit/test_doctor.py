@@ -78,6 +78,12 @@ FAULTS = [
         "rights over the server",
     ),
     ("SPH-DB-004", "ALTER TABLE audit.entries OWNER TO @login", START_AGAIN, "audit.entries belongs to sophon_app_"),
+    (
+        "SPH-DB-004",
+        "ALTER TABLE stream.bookmarks OWNER TO @login",
+        START_AGAIN,
+        "stream.bookmarks belongs to sophon_app_",
+    ),
     ("SPH-DB-004", "ALTER SCHEMA vault OWNER TO postgres", START_AGAIN, "vault belongs to postgres"),
     ("SPH-DB-005", "GRANT UPDATE ON audit.entries TO sophon_appender", START_AGAIN, "sophon_appender may UPDATE"),
     (
@@ -86,6 +92,14 @@ FAULTS = [
         "REVOKE UPDATE (leaf_hash) ON audit.entries FROM @login",
         "may UPDATE on the table audit.entries",
     ),
+    (
+        "SPH-DB-005",
+        "GRANT UPDATE ON stream.bookmarks TO sophon_reader",
+        START_AGAIN,
+        "sophon_reader may UPDATE on the table stream.bookmarks",
+    ),
+    ("SPH-DB-005", "GRANT TRUNCATE ON stream.dead TO sophon_projector", START_AGAIN, "sophon_projector may TRUNCATE"),
+    ("SPH-DB-005", "GRANT INSERT ON audit.signer TO sophon_appender", START_AGAIN, "sophon_appender may INSERT"),
     ("SPH-DB-005", "GRANT SELECT ON vault.passwords TO PUBLIC", START_AGAIN, "Everybody may SELECT"),
     ("SPH-DB-005", "GRANT CREATE ON SCHEMA audit TO @login", "REVOKE CREATE ON SCHEMA audit FROM @login", "may CREATE"),
     ("SPH-DB-005", "GRANT EXECUTE ON FUNCTION audit.append TO PUBLIC", START_AGAIN, "Everybody may EXECUTE"),
@@ -112,6 +126,13 @@ FAULTS = [
     ),
     (
         "SPH-DB-007",
+        "CREATE TRIGGER mine BEFORE UPDATE ON stream.bookmarks EXECUTE FUNCTION audit.refuse_change()",
+        "DROP TRIGGER mine ON stream.bookmarks",
+        "mine of stream.bookmarks is not ours",
+    ),
+    ("SPH-DB-007", "DROP TRIGGER only_grows ON audit.signer", START_AGAIN, "audit.signer is missing"),
+    (
+        "SPH-DB-007",
         "CREATE RULE mine AS ON INSERT TO audit.entries DO ALSO NOTIFY mine",
         "DROP RULE mine ON audit.entries",
         "rule mine",
@@ -131,6 +152,13 @@ FAULTS = [
     ),
     (
         "SPH-DB-007",
+        "CREATE TRIGGER mine BEFORE UPDATE ON stream.bookmarks EXECUTE FUNCTION audit.refuse_change()",
+        "DROP TRIGGER mine ON stream.bookmarks",
+        "mine of stream.bookmarks is not ours",
+    ),
+    ("SPH-DB-007", "DROP TRIGGER only_grows ON audit.signer", START_AGAIN, "audit.signer is missing"),
+    (
+        "SPH-DB-007",
         "CREATE RULE mine AS ON DELETE TO vault.keys DO INSTEAD NOTHING",
         "DROP RULE mine ON vault.keys",
         "The rule mine of vault.keys",
@@ -146,6 +174,12 @@ FAULTS = [
         "ALTER TABLE vault.disclosures FORCE ROW LEVEL SECURITY",
         "ALTER TABLE vault.disclosures NO FORCE ROW LEVEL SECURITY",
         "switched on for vault.disclosures",
+    ),
+    (
+        "SPH-DB-016",
+        "ALTER TABLE stream.dead ENABLE ROW LEVEL SECURITY",
+        "ALTER TABLE stream.dead DISABLE ROW LEVEL SECURITY",
+        "switched on for stream.dead",
     ),
     (
         "SPH-DB-016",
@@ -180,6 +214,12 @@ FAULTS = [
         "ALTER TABLE audit.entries DROP CONSTRAINT entries_position_check",
         "ALTER TABLE audit.entries ADD CONSTRAINT entries_position_check CHECK (position > 0)",
         "has lost a rule",
+    ),
+    (
+        "SPH-DB-009",
+        "ALTER TABLE stream.dead ALTER error DROP NOT NULL",
+        "ALTER TABLE stream.dead ALTER error SET NOT NULL",
+        "The column error of stream.dead",
     ),
     ("SPH-DB-010", "DROP PUBLICATION sophon_audit", START_AGAIN, "is missing"),
     (

@@ -21,7 +21,7 @@ SELECT 'The rows of ' || inhrelid::regclass || ' are read as if they stood in ' 
 FROM pg_inherits JOIN pg_class AS c ON c.oid = inhparent
 WHERE relnamespace::regnamespace::text IN ('audit', 'vault') AND relkind = 'r'
 """
-"""Asks what makes a table give its readers other rows than it has; each row of the answer is a sentence."""
+"""Asks of the log what makes a table give its readers other rows than it has; each row of the answer is a sentence."""
 
 START_AGAIN = "Start Sophon again with SOPHON_DATABASE_URL of a superuser (or unset): it sets this right."
 
@@ -78,17 +78,17 @@ _QUESTIONS = (
     ),
     Question(
         "SPH-DB-004",
-        "what the log is kept in belongs to sophon_owner",
+        "what the log, and its streams, are kept in belongs to sophon_owner",
         """
         SELECT what || ' belongs to ' || owner::regrole || '.'
         FROM (
-            SELECT 'The schema ' || nspname, nspowner FROM pg_namespace WHERE nspname IN ('audit', 'vault')
+            SELECT 'The schema ' || nspname, nspowner FROM pg_namespace WHERE nspname IN ('audit', 'vault', 'stream')
             UNION ALL
             SELECT 'The table ' || oid::regclass, relowner FROM pg_class
-            WHERE relnamespace::regnamespace::text IN ('audit', 'vault') AND relkind IN ('r', 'p', 'v', 'm')
+            WHERE relnamespace::regnamespace::text IN ('audit', 'vault', 'stream') AND relkind IN ('r', 'p', 'v', 'm')
             UNION ALL
             SELECT 'The function ' || oid::regprocedure, proowner FROM pg_proc
-            WHERE pronamespace::regnamespace::text IN ('audit', 'vault')
+            WHERE pronamespace::regnamespace::text IN ('audit', 'vault', 'stream')
         ) AS ours (what, owner)
         WHERE owner IS DISTINCT FROM to_regrole('sophon_owner') ORDER BY what
         """,
@@ -96,23 +96,24 @@ _QUESTIONS = (
     ),
     Question(
         "SPH-DB-005",
-        "nobody may do more to the log than their duty",
+        "nobody may do more to the log, and its streams, than their duty",
         """
         WITH granted (kind, name, grantee, may) AS (
             SELECT 'schema', nspname::text, a.grantee, a.privilege_type
-            FROM pg_namespace, aclexplode(nspacl) AS a WHERE nspname IN ('audit', 'vault')
+            FROM pg_namespace, aclexplode(nspacl) AS a WHERE nspname IN ('audit', 'vault', 'stream')
             UNION ALL
             SELECT 'table', c.oid::regclass::text, a.grantee, a.privilege_type
             FROM pg_class AS c, aclexplode(relacl) AS a
-            WHERE relnamespace::regnamespace::text IN ('audit', 'vault') AND relkind IN ('r', 'p', 'v', 'm', 'S')
+            WHERE relnamespace::regnamespace::text IN ('audit', 'vault', 'stream')
+              AND relkind IN ('r', 'p', 'v', 'm', 'S')
             UNION ALL
             SELECT 'table', attrelid::regclass::text, a.grantee, a.privilege_type
             FROM pg_attribute JOIN pg_class AS c ON c.oid = attrelid, aclexplode(attacl) AS a
-            WHERE relnamespace::regnamespace::text IN ('audit', 'vault')
+            WHERE relnamespace::regnamespace::text IN ('audit', 'vault', 'stream')
             UNION ALL
             SELECT 'function', p.oid::regprocedure::text, a.grantee, a.privilege_type
             FROM pg_proc AS p, aclexplode(coalesce(proacl, acldefault('f', proowner))) AS a
-            WHERE pronamespace::regnamespace::text IN ('audit', 'vault') AND prosecdef
+            WHERE pronamespace::regnamespace::text IN ('audit', 'vault', 'stream') AND prosecdef
         )
         SELECT DISTINCT CASE grantee WHEN 0 THEN 'Everybody' ELSE grantee::regrole::text END
                || ' may ' || may || ' on the ' || kind || ' ' || name || '.' AS what
@@ -125,6 +126,8 @@ _QUESTIONS = (
           AND NOT (name LIKE 'vault.%%' AND kind = 'table' AND grantee IS NOT DISTINCT FROM to_regrole('sophon_keeper')
                    AND (may IN ('SELECT', 'MAINTAIN') OR (name, may) = ('vault.unswept', 'DELETE')
                         OR name IN ('vault.passwords', 'vault.keys') AND may IN ('INSERT', 'UPDATE', 'DELETE')))
+          AND NOT (name LIKE 'stream.%%' AND kind = 'table' AND may IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+                   AND grantee IS NOT DISTINCT FROM to_regrole('sophon_projector'))
           AND NOT ((name LIKE 'audit.append(%%' OR name LIKE 'audit.prune(%%') AND kind = 'function'
                    AND grantee IS NOT DISTINCT FROM to_regrole('sophon_appender'))
           AND NOT (name LIKE 'vault.erase(%%' AND kind = 'function'
@@ -174,12 +177,12 @@ _QUESTIONS = (
         SELECT 'The trigger ' || tgname || ' of ' || tgrelid::regclass || ' is not ours: it runs '
                || tgfoid::regprocedure || '.'
         FROM pg_trigger JOIN pg_class AS c ON c.oid = tgrelid
-        WHERE relnamespace::regnamespace::text IN ('audit', 'vault')
+        WHERE relnamespace::regnamespace::text IN ('audit', 'vault', 'stream')
           AND (tgname <> 'only_grows' OR tgrelid NOT IN (SELECT relid FROM kept WHERE relid IS NOT NULL))
         UNION ALL
         SELECT 'The rule ' || rulename || ' of ' || ev_class::regclass || ' is not ours.'
         FROM pg_rewrite JOIN pg_class AS c ON c.oid = ev_class
-        WHERE relnamespace::regnamespace::text IN ('audit', 'vault')
+        WHERE relnamespace::regnamespace::text IN ('audit', 'vault', 'stream')
         """,
         "ALTER TABLE <table> ENABLE TRIGGER only_grows; or, where it was altered, DROP TRIGGER only_grows ON <table>; "
         "and start Sophon again, which makes it anew. Drop what is not ours. Then run `sophon audit verify`: while the "
@@ -188,7 +191,7 @@ _QUESTIONS = (
     Question(
         "SPH-DB-016",
         "whoever may read the log reads all of it, and nothing else",
-        HIDING,
+        HIDING.replace("('audit', 'vault')", "('audit', 'vault', 'stream')"),
         "ALTER TABLE <table> DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY; DROP POLICY <policy> ON <table>; "
         "ALTER TABLE <other> NO INHERIT <table>; then ask again what was asked meanwhile: "
         "the answers may have lacked entries.",
@@ -250,7 +253,8 @@ _QUESTIONS = (
           AND setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
         UNION ALL
         SELECT oid::regclass || ' is not written ahead: a crash empties it.' FROM pg_class
-        WHERE relnamespace::regnamespace::text IN ('audit', 'vault') AND relkind = 'r' AND relpersistence <> 'p'
+        WHERE relnamespace::regnamespace::text IN ('audit', 'vault', 'stream') AND relkind = 'r'
+          AND relpersistence <> 'p'
         """,
         "ALTER SYSTEM RESET <setting>; ALTER ROLE <role> RESET <setting>; SELECT pg_reload_conf(); or "
         "ALTER TABLE <table> SET LOGGED; then CHECKPOINT; what was committed before may be lost in a crash until then.",

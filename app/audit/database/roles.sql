@@ -91,8 +91,8 @@ BEGIN
         END IF;
     END LOOP;
 
-    REVOKE ALL ON SCHEMA audit, vault FROM PUBLIC;
-    REVOKE ALL ON ALL TABLES IN SCHEMA audit, vault
+    REVOKE ALL ON SCHEMA audit, vault, stream FROM PUBLIC;
+    REVOKE ALL ON ALL TABLES IN SCHEMA audit, vault, stream
         FROM PUBLIC, sophon_appender, sophon_reader, sophon_projector, sophon_signer, sophon_keeper;
     GRANT USAGE ON SCHEMA audit TO sophon_appender, sophon_reader, sophon_projector, sophon_signer;
     GRANT USAGE ON SCHEMA vault TO sophon_keeper;

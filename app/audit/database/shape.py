@@ -7,7 +7,7 @@ from psycopg.sql import SQL
 
 from app.audit.database.provision import PARTS
 
-_TABLE = re.compile(r"^CREATE TABLE IF NOT EXISTS (audit|vault)\.(\w+) (\(.*?^\))", re.MULTILINE | re.DOTALL)
+_TABLE = re.compile(r"^CREATE TABLE IF NOT EXISTS (audit|vault|stream)\.(\w+) (\(.*?^\))", re.MULTILINE | re.DOTALL)
 _COLUMNS = """
 SELECT attname, format_type(atttypid, atttypmod), attnotnull, attgenerated::text, pg_get_expr(adbin, adrelid)
 FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
@@ -43,7 +43,7 @@ async def altered_functions(connection: AsyncConnection) -> list[str]:
     """Say which functions have a body that is not in our SQL, or run with rights or settings that they should not."""
     cursor = await connection.execute(
         "SELECT oid::regprocedure::text, proname, prosrc, prosecdef, coalesce(proconfig, '{}') FROM pg_proc"
-        " WHERE pronamespace::regnamespace::text IN ('audit', 'vault') ORDER BY 1"
+        " WHERE pronamespace::regnamespace::text IN ('audit', 'vault', 'stream') ORDER BY 1"
     )
     bodies = _texts()
     faults: list[str] = []
