@@ -120,6 +120,7 @@ class Platform:
         async with Log.open(dsn, Sealer(keys.vault_key())) as log:
             platform = cls(settings, keys, log)
             await platform.signer.check()  # first of all: nothing may be appended to an older copy of the log
+            platform.dispatch.can_write = await log.takes_changes()  # else health says so from the beginning
             await platform.identity.catch_up()
             platform.start("projector", platform.projector.run)
             platform.start("identity", platform.identity.run)

@@ -16,7 +16,7 @@ from app.audit.database.provision import prepare
 from app.audit.entry import Draft, Record
 from app.audit.feed import Feed
 from app.audit.reader import Page, Reader, is_indexed
-from app.audit.reading import read_page, read_with_head
+from app.audit.reading import one, read_page, read_with_head
 from app.audit.recent import Condition
 from app.audit.sealing.keyring import Keyring
 from app.audit.sealing.sealer import Disclosure, Sealer
@@ -150,6 +150,12 @@ class Log:
         """
         return await self._writer.append(drafts, condition)
 
+    async def takes_changes(self) -> bool:
+        """Whether the database would take what is appended now, as far as it says itself."""
+        async with self.pool.connection() as connection:
+            cursor = await connection.execute("SHOW transaction_read_only")
+            return one(await cursor.fetchone()) == "off"
+
     async def read(self, selections: Sequence[Selection] = (), after: int = 0, limit: int | None = None) -> Page:
         """Read what matches any of the selections (none: everything), in order, and the head, in one snapshot."""
         if after == 0 and limit is None and is_indexed(selections):
@@ -206,6 +212,9 @@ class Log:
         while True:
             await self._writer.grown.wait()
             self._writer.grown.clear()
+            if self._writer.was_read_only:  # a connection from then may stay what it was as long as it is open
+                self._writer.was_read_only = False
+                await self.pool.drain()
             with contextlib.suppress(psycopg.Error, PoolTimeout):
                 async with self.pool.connection() as connection:
                     await connection.execute("SELECT pg_notify('sophon_entries', %s::text)", (str(self.head),))

@@ -62,6 +62,8 @@ class Writer:
         """Set by every append; whoever tells other processes of it clears it."""
         self.frozen: str | None = None
         """Why nothing may be appended any more."""
+        self.was_read_only = False
+        """Set once the database took no changes; whoever sees to it that others notice that it does again clears it."""
 
     async def append(self, drafts: Sequence[Draft], condition: Condition | None) -> int:
         """Append all or nothing; return the last one's position. Raises `ConditionViolated` or `LogUnavailable`."""
@@ -143,6 +145,7 @@ class Writer:
                     _fail_all(appends, LogUnavailable(str(error).strip()))
                 await asyncio.sleep(0.05)
             except READ_ONLY as error:
+                self.was_read_only = True
                 await self._disconnect()
                 _fail_all(appends, LogUnavailable(str(error).strip()))
             except Exception as error:

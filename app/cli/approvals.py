@@ -5,11 +5,10 @@ from datetime import UTC, datetime
 import msgspec
 import rich_click as click
 
-from app.cli.asker import context_of, note
+from app.cli.asker import note_question
 from app.cli.groups import audit
 from app.cli.rebuilding import opened
 from app.cli.work import console, run
-from app.domain.audits import AuditQueried
 from app.projections.approvals import Pending, PendingApprovals
 from app.settings import Settings
 
@@ -27,7 +26,7 @@ def audit_approvals(output: str) -> None:
 
 async def _approvals(settings: Settings, output: str) -> None:
     async with opened(settings) as log:
-        await note(log, await context_of(log, settings), AuditQueried(question="approvals"))
+        await note_question(log, settings, "approvals")
         waiting = await PendingApprovals(log).pending(datetime.now(UTC))
     for one in waiting:
         click.echo(_short(one) if output == "short" else msgspec.json.encode(one).decode())

@@ -16,9 +16,10 @@ from app.audit.log import Log
 from app.audit.sealing.vault import Vault
 from app.audit.writer import LogUnavailable
 from app.cli.work import CannotDo, console
-from app.domain.audits import RequestRefused
+from app.domain.audits import AuditQueried, Question, RequestRefused
 from app.domain.event import Access
 from app.domain.model import events
+from app.domain.names import Personal
 from app.domain.tokens import TokenUsed
 from app.domain.users import AdministratorsOnly
 from app.identifiers import uuid7
@@ -78,7 +79,14 @@ async def note(log: Log, context: Context, access: Access, *, reason: str | None
     try:
         await log.append([context.draft(access, outcome="refused" if reason else "success", reason=reason)])
     except LogUnavailable as error:
-        console.print(f"This could not be recorded in the log: {error}", highlight=False, markup=False)
+        why = str(error).partition("\n")[0]
+        console.print(f"This could not be recorded in the log: {why}", highlight=False, markup=False)
+
+
+async def note_question(log: Log, settings: Settings, question: Question, about: str = "") -> None:
+    """Record that the log, or the state, is read, by whom, and what of it."""
+    asked = AuditQueried(question=question, about=Personal(about) if about else None)
+    await note(log, await context_of(log, settings), asked)
 
 
 async def refused(log: Log, context: Context, reason: str) -> None:

@@ -22,11 +22,9 @@ from app.audit.log import Log
 from app.audit.query.language import QueryError, parse
 from app.audit.query.words import action_of
 from app.audit.sealing.sealer import Sealer
-from app.cli.asker import context_of, note
+from app.cli.asker import note_question
 from app.cli.groups import audit
 from app.cli.work import CannotDo, console, run
-from app.domain.audits import AuditQueried
-from app.domain.names import Personal
 from app.main import origin_of
 from app.projections.timeline import Timeline
 from app.settings import Settings
@@ -111,11 +109,8 @@ async def _show(settings: Settings, wanted: Wanted) -> None:
     keys = keys_of(settings)
     async with database(settings, console.print) as dsn, Log.open(dsn, Sealer(keys.vault_key())) as log:
         timeline = Timeline(log)
-        asked = await timeline.recorded(wanted.query)
-        question = AuditQueried(
-            question="tail" if wanted.follow else "entries", about=Personal(asked) if asked else None
-        )
-        await note(log, await context_of(log, settings), question)
+        question = "tail" if wanted.follow else "entries"
+        await note_question(log, settings, question, await timeline.recorded(wanted.query))
         printer = Printer(timeline, wanted.form, origin_of(settings, keys))
         try:
             await _while_read(_print(printer, _pages(timeline, log.head, wanted)))

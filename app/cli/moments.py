@@ -13,12 +13,11 @@ import rich_click as click
 from app.audit.log import Log
 from app.audit.signing.published import proof_of
 from app.audit.signing.tree import Tree
-from app.cli.asker import context_of, note
+from app.cli.asker import note_question
 from app.cli.groups import audit
 from app.cli.rebuilding import opened
 from app.cli.work import CannotDo, run
-from app.domain.audits import AuditQueried, Question
-from app.domain.names import Personal
+from app.domain.audits import Question
 from app.projections.fields import Change
 from app.projections.moments import Difference, Moments, NoSuchMoment, Resource, Source
 from app.projections.times import moment_of, recorded
@@ -126,8 +125,7 @@ async def _asking(
     async with opened(settings) as log:
         moments = Moments(log, partial(proof_of, Tree(log.pool)))
         about = " ".join((*([await moments.recorded(resource)] if resource else ()), *words))
-        asked = AuditQueried(question=question, about=Personal(about[:8000]))
-        await note(log, await context_of(log, settings), asked)
+        await note_question(log, settings, question, about[:8000])
         try:
             yield log, moments
         except NoSuchMoment as error:

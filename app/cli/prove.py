@@ -21,12 +21,10 @@ from app.audit.transparency.policies import Checked, Peer, Policy, QuorumMissed,
 from app.audit.transparency.proofs import Receipt, parse_receipt
 from app.audit.transparency.strict import Malformed
 from app.audit.transparency.tree import ProofFailed, leaf_hash
-from app.cli.asker import context_of, note
+from app.cli.asker import note_question
 from app.cli.groups import audit
 from app.cli.rebuilding import opened
 from app.cli.work import COULD_NOT, POLICY, TAMPERED, CannotDo, console, run
-from app.domain.audits import AuditQueried
-from app.domain.names import Personal
 from app.settings import Settings
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -45,8 +43,7 @@ def audit_prove(position: int, bare: bool) -> None:
 
 async def _prove(settings: Settings, position: int, bare: bool) -> None:
     async with opened(settings) as log:
-        asked = AuditQueried(question="proof", about=Personal(str(position)))
-        await note(log, await context_of(log, settings), asked)
+        await note_question(log, settings, "proof", str(position))
         tree = Tree(log.pool)
         try:
             entry = await tree.entry(position)

@@ -8,11 +8,10 @@ from rich.console import Console
 from rich.table import Table
 
 from app.audit.retention import Report, Retention
-from app.cli.asker import context_of, note
+from app.cli.asker import note_question
 from app.cli.groups import audit
 from app.cli.rebuilding import opened
 from app.cli.work import run
-from app.domain.audits import AuditQueried
 from app.settings import Settings
 
 
@@ -23,7 +22,7 @@ def audit_retention(output: str) -> None:
 
     async def report(settings: Settings) -> None:
         async with opened(settings) as log:
-            await note(log, await context_of(log, settings), AuditQueried(question="holds"))
+            await note_question(log, settings, "holds")
             _tell(await Retention(log, settings.retention).report(datetime.now(UTC)), output)
 
     run(report)

@@ -171,11 +171,10 @@ class Identity:
         """
         head = self._log.head
         await self._vault.erase_again()
-        await self._vault.drop_ended_sessions()
         page = await self._log.read((events(TokenRevoked),))
-        await self._vault.drop_all(
-            [event.token for one in page.records if isinstance(event := one.event, TokenRevoked)]
-        )
+        revoked = [event.token for one in page.records if isinstance(event := one.event, TokenRevoked)]
+        for id_ in await self._vault.drop_ended(revoked):
+            self._forget(id_)
         return head
 
     def csrf_token(self, principal: Principal) -> str:

@@ -4,9 +4,16 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from psycopg.errors import ReadOnlySqlTransaction
 
 from app.audit.log import Log
 from app.audit.sealing.vault import Key, KeyKind, Vault
+from app.domain.subjects import SubjectErased
+from tests.audit.signed import superuser
+from tests.cli.desk import takes_changes
+from tests.database import SEALER
+from tests.domain.cast import ADA, accounts
+from tests.projections.test_read_models import happen
 
 SECRET, OTHER = b"s" * 32, b"o" * 32
 
@@ -91,3 +98,28 @@ async def test_a_password_is_kept_replaced_and_forgotten(vault: Vault) -> None:
     await vault.forget_password("usr_1")
     assert await vault.password("usr_1") is None
     assert await vault.password("usr_2") == "$argon2id$2"
+
+
+async def test_where_the_database_takes_no_changes_what_should_be_gone_is_named(dsn: str) -> None:
+    async with Log.open(dsn, SEALER) as log:
+        await Vault(log.pool).keep(OTHER, key("token", "tok_1"))
+        takes_changes(dsn, yes=False)
+        await log.pool.drain()
+        assert await Vault(log.pool).drop_ended(["tok_1", "tok_2"]) == ["tok_1"]
+        takes_changes(dsn, yes=True)
+        await log.pool.drain()
+        assert await Vault(log.pool).drop_ended(["tok_1"]) == []
+        assert await Vault(log.pool).find(OTHER, "token") is None
+
+
+async def test_where_the_database_takes_no_changes_nothing_goes_on_with_what_was_to_be_erased(dsn: str) -> None:
+    async with Log.open(dsn, SEALER) as log:
+        await happen(log, *accounts, SubjectErased(subject=f"user:{ADA}"))
+        takes_changes(dsn, yes=False)
+        await log.pool.drain()
+        await Vault(log.pool).erase_again()
+        with superuser(dsn) as connection:
+            connection.execute("SET default_transaction_read_only = off")
+            connection.execute("INSERT INTO vault.passwords VALUES (%s, 'from a backup')", (ADA,))
+        with pytest.raises(ReadOnlySqlTransaction):
+            await Vault(log.pool).erase_again()

@@ -44,16 +44,26 @@ def release() -> str:
 
 
 async def prepare(dsn: str) -> None:
-    """Create what is missing, if this user may; else see that it is there. Raises `SchemaMissing`."""
+    """Create what is missing, if this user may; else see that it is there. Raises `SchemaMissing`.
+
+    Where the database takes no changes now, what is there has to be this release's: then the log can be read at least.
+    """
     async with await connect(dsn, autocommit=True) as connection:
         cursor = await connection.execute(
             "SELECT coalesce(pg_has_role(current_user, nspowner, 'USAGE'), true), obj_description(n.oid)"
             " FROM (SELECT) AS always LEFT JOIN pg_namespace AS n ON nspname = 'audit'"
         )
         may, made_by = await cursor.fetchone() or (True, None)
+    is_ours = made_by == f"sophon {release()}"
     if may:
-        await create_schema(dsn)
-    elif made_by != f"sophon {release()}":
+        try:
+            await create_schema(dsn)
+        except errors.ReadOnlySqlTransaction:
+            if not is_ours:
+                raise SchemaMissing(
+                    "The database takes no changes now, and the log's tables are not there, or another release's."
+                ) from None
+    elif not is_ours:
         raise SchemaMissing(
             "The log's tables were made by another release of Sophon, and this database user may not change them. "
             "Start Sophon once with SOPHON_DATABASE_URL set to a user who owns the database."
@@ -128,6 +138,8 @@ async def _made(dsn: str, login: Login) -> str:
                 await _admit(connection, login, own)
             except _AT_THE_SAME_TIME:
                 await asyncio.sleep(0.05 * (attempt + 1))
+            except errors.ReadOnlySqlTransaction:
+                break  # as it was made by an earlier start, if it was
             except (errors.InsufficientPrivilege, errors.UndefinedObject) as error:
                 _log.warning("database.no_role_of_our_own", error=str(error).strip())
                 return dsn

@@ -6,11 +6,30 @@ from typing import Literal
 
 from msgspec import Struct
 from psycopg import AsyncConnection
-from psycopg.errors import UndefinedTable
+from psycopg.errors import ReadOnlySqlTransaction, UndefinedTable
 from psycopg.sql import SQL, Identifier
 from psycopg_pool import AsyncConnectionPool
 
 from app.audit.reading import one
+
+_ENDED = SQL(
+    "id = ANY(%s) OR kind = 'session' AND EXISTS (SELECT FROM audit.entries"
+    " WHERE type = 'LoggedOut' AND outcome = 'success' AND tags @> ARRAY['session:' || open.id])"
+)
+
+# What `vault.erase` would still change, of anybody.
+_ERASED_AND_THERE = """
+SELECT EXISTS (
+    SELECT FROM (SELECT bytes -> 'data' ->> 'subject' AS whose, position AS upto FROM audit.entries
+                 WHERE type = 'SubjectErased') AS erased
+    WHERE EXISTS (SELECT FROM vault.subject_keys WHERE subject = whose AND since <= upto)
+       OR EXISTS (SELECT FROM vault.disclosures
+                  WHERE subject = whose AND (sealed IS NOT NULL OR lookup IS NOT NULL) AND position <= upto)
+       OR whose LIKE 'user:%' AND (EXISTS (SELECT FROM vault.passwords WHERE user_id = substr(whose, 6))
+                                   OR EXISTS (SELECT FROM vault.keys WHERE user_id = substr(whose, 6))
+                                   OR NOT EXISTS (SELECT FROM vault.erased AS known WHERE known.subject = whose))
+)
+"""
 
 KeyKind = Literal["session", "token", "ticket"]
 
@@ -104,25 +123,39 @@ class Vault:
         async with self._pool.connection() as connection:
             await connection.execute("DELETE FROM vault.keys WHERE id = ANY(%s)", (ids,))
 
-    async def drop_ended_sessions(self) -> None:
-        """Delete the keys of sessions that the log says were ended: a killed process may have got no further.
+    async def drop_ended(self, tokens: list[str]) -> list[str]:
+        """Delete the keys of these tokens, and of sessions that the log says were ended.
 
-        Asks for each session that is open, not for each that ever ended: those are more with every year.
+        Asks for each session that is open, not for each that ever ended: those are more with every year. Gives the ids
+        of those that are there still, where the database takes no changes now: they must open nothing all the same.
         """
         async with self._pool.connection() as connection:
-            await connection.execute(
-                "DELETE FROM vault.keys AS open WHERE kind = 'session' AND EXISTS (SELECT FROM audit.entries"
-                " WHERE type = 'LoggedOut' AND outcome = 'success' AND tags @> ARRAY['session:' || open.id])"
-            )
+            try:
+                await connection.execute(SQL("DELETE FROM vault.keys AS open WHERE {}").format(_ENDED), (tokens,))
+            except ReadOnlySqlTransaction:
+                cursor = await connection.execute(
+                    SQL("SELECT id FROM vault.keys AS open WHERE {}").format(_ENDED), (tokens,)
+                )
+                return [id_ for (id_,) in await cursor.fetchall()]
+        return []
 
     async def erase_again(self) -> None:
-        """Erase whatever the log says was erased: it may have come back with a backup. Otherwise changes nothing."""
-        async with self._pool.connection() as connection, connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock(7305796)")  # nobody seals meanwhile
-            await connection.execute(
-                "SELECT vault.erase(bytes -> 'data' ->> 'subject', position) FROM audit.entries"
-                " WHERE type = 'SubjectErased' ORDER BY position"
-            )
+        """Erase whatever the log says was erased: it may have come back with a backup. Otherwise changes nothing.
+
+        Raises `ReadOnlySqlTransaction` only if there is something to erase.
+        """
+        async with self._pool.connection() as connection:
+            try:
+                async with connection.transaction():
+                    await connection.execute("SELECT pg_advisory_xact_lock(7305796)")  # nobody seals meanwhile
+                    await connection.execute(
+                        "SELECT vault.erase(bytes -> 'data' ->> 'subject', position) FROM audit.entries"
+                        " WHERE type = 'SubjectErased' ORDER BY position"
+                    )
+            except ReadOnlySqlTransaction:
+                cursor = await connection.execute(_ERASED_AND_THERE)
+                if one(await cursor.fetchone()):
+                    raise
 
     async def unswept(self) -> int:
         """Give up to which position something was erased that `sweep` has not been through since; 0: nothing was."""

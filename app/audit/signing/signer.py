@@ -15,6 +15,7 @@ from typing import Protocol
 import psycopg
 import structlog
 from psycopg import AsyncConnection
+from psycopg.errors import ReadOnlySqlTransaction
 from psycopg_pool import AsyncConnectionPool
 
 from app.audit.log import Lease, LeaseLost
@@ -173,7 +174,7 @@ class Signer:
                                 group.create_task(self._cosign_on(self._cosigner))
             except* (Refused, Tampered, SignerBusy, OSError) as errors:
                 self._refuse(errors.exceptions[0])
-            except* (LeaseLost, psycopg.OperationalError) as errors:
+            except* (LeaseLost, psycopg.OperationalError, ReadOnlySqlTransaction) as errors:
                 _log.warning("signer.away", error=str(errors.exceptions[0]).strip())
             await asyncio.sleep(AGAIN if self.refusal else EVERY)
 
