@@ -39,8 +39,8 @@ def state_rebuild(name: str | None, to: int | None, keep_old: bool, check_seals:
     before is told, and makes the exit code 1; so does a seal that is not met. 2 says that no seal could be compared.
     What is rebuilt goes live all the same.
     """
-    if to and (name or check_seals):
-        raise click.UsageError("--to is for all read models, and checks no seals.")
+    if to and check_seals:
+        raise click.UsageError("--to checks no seals: `sophon state verify` does.")
     ending(lambda settings: _rebuild(settings, name, to, keep_old=keep_old, check_seals=check_seals))
 
 
@@ -90,6 +90,7 @@ def state_verify() -> None:
 
 
 async def _rebuild(settings: Settings, name: str | None, to: int | None, *, keep_old: bool, check_seals: bool) -> int:
+    only = TABLES[name] if name else None
     async with opened(settings) as log:
         context = await context_of(log, settings)
         if to is not None:
@@ -97,11 +98,10 @@ async def _rebuild(settings: Settings, name: str | None, to: int | None, *, keep
                 raise CannotDo(f"The log ends at position {log.head}.")
             await note(log, context, AuditQueried(question="state", about=Personal(f"everything {to}")))
             with progressing("folding", to) as progress:
-                schema = await rebuild_to(log, to, progress)
+                schema = await rebuild_to(log, to, progress, only=only)
             click.echo(schema)
             console.print("It is there until `sophon state drop-old`.")
             return 0
-        only = TABLES[name] if name else None
         with progressing("rebuilding", log.head) as progress:
             try:
                 done = await rebuild(

@@ -14,7 +14,7 @@ CHECK, VERIFY = "read_check", "read_verify"
 
 async def drop_kept(connection: AsyncConnection) -> list[str]:
     """Drop the generations that were kept on purpose; give their schemas' names."""
-    return await _drop_matching(connection, rf"^({OLD}|{AT}_[0-9]+)$")
+    return await _drop_matching(connection, rf"^({OLD}|{AT}_[0-9]+(_[a-z]+)?)$")
 
 
 async def drop_outlived(connection: AsyncConnection) -> None:

@@ -161,15 +161,15 @@ class Moments:
         at = records[-1].entry.at if records else None
         return Moment(str(resource), position, at, state or None)
 
-    async def history(self, resource: Resource, until: int, limit: int = 200) -> list[tuple[Source, list[Change]]]:
-        """Tell each entry that changed a thing, the newest last, with what it changed."""
+    async def history(self, resource: Resource, until: int) -> list[tuple[Source, list[Change]]]:
+        """Tell every entry that changed a thing, the newest last, with what it changed."""
         records = await self._history(resource, until)
         model, row, told = self._models[resource.kind], None, list[tuple[Record, list[Change]]]()
         for record in records:
             before, row = state_of(row), model.evolve(row, record.event, record)
             told.append((record, changes(before, state_of(row))))
-        names = await self._names([record for record, _ in told[-limit:]])
-        return [(_source(record, names), changed) for record, changed in told[-limit:]]
+        names = await self._names([record for record, _ in told])
+        return [(_source(record, names), changed) for record, changed in told]
 
     async def diff(self, resource: Resource, before: int, after: int) -> Difference:
         """Tell what became different of one thing."""

@@ -89,13 +89,16 @@ async def rebuild(
     return done
 
 
-async def rebuild_to(log: Log, position: int, progress: Progress = in_silence) -> str:
+async def rebuild_to(
+    log: Log, position: int, progress: Progress = in_silence, *, only: type[ReadModel[Any]] | None = None
+) -> str:
     """Fold the log up to a position into a schema of its own, to be looked into; give its name.
 
     It is kept until `drop_old`, or until somebody is erased.
     """
     async with alone(log), log.pool.connection() as connection:
-        generation = Generation(log, f"{AT}_{position}")
+        name = f"{AT}_{position}_{only.table()}" if only else f"{AT}_{position}"
+        generation = Generation(log, name, (only,) if only else MODELS)
         replay = Replay(log, generation, connection, progress)
         await replay.begin()
         await replay.go_on(position)

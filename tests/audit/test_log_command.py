@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from subprocess import PIPE
 
+import pytest
+
 from app.audit.entry import Actor, Context
 from app.audit.log import Log
 from app.audit.sealing.sealer import Sealer
@@ -86,9 +88,10 @@ async def test_whoever_reads_no_further_than_the_head_sees_no_traceback(dsn: str
     assert (code, len(out.splitlines()), err) == (0, 1, "")
 
 
-async def test_tail_goes_on_as_the_log_grows(dsn: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["tail", "log -f"])
+async def test_what_follows_goes_on_as_the_log_grows(command: str, dsn: str, tmp_path: Path) -> None:
     await write(dsn)
-    process = await start(dsn, tmp_path, "tail", "action:group.*")
+    process = await start(dsn, tmp_path, *command.split(), "action:group.*")
     assert process.stdout is not None
     assert b"group/lab" in await asyncio.wait_for(process.stdout.readline(), 30)
     async with Log.open(dsn, Sealer(Keys(SECRET.encode()).vault_key())) as log:

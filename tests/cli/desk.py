@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from unittest.mock import patch
 
 import psycopg
 from click.testing import CliRunner, Result
@@ -28,7 +29,8 @@ class Desk:
         """Type `sophon WORDS`, with settings of its own."""
         kept: Mapping[str, str | None] = {name: None for name in os.environ if name.startswith("SOPHON_")}
         env = {**kept, **self._settings, **settings, "COLUMNS": "300"}
-        return await asyncio.to_thread(CliRunner().invoke, main, words, env=env)
+        with patch("os.nice"):  # it would be this process, and all that it starts from now on
+            return await asyncio.to_thread(CliRunner().invoke, main, words, env=env)
 
     async def did(self, *words: str, **settings: str) -> Result:
         """Type it, and have it succeed."""
