@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
 
 from app.audit.entry import Record
 from app.audit.evidence.formats import WRITTEN, cloudevent, ocsf
@@ -53,6 +55,18 @@ def test_cloudevents_have_what_is_required_in_its_form() -> None:
         assert event["position"] == str(position)
         assert all(re.fullmatch(r"[a-z0-9]{1,20}", name) for name in event)  # naming convention of attributes
         assert event.get("subject") != ""
+
+
+def test_cloudevents_are_what_their_own_sdk_reads_and_validates() -> None:
+    for position, line in enumerate(WRITTEN["cloudevents"](ORIGIN, 0, LINES).splitlines(), 1):
+        event = JSONFormat().read(CloudEvent, line)  # which raises where an attribute is missing, or not in its form
+        entry = msgspec.json.decode(LINES[position - 1])
+        assert (event.get_source(), event.get_extension("position")) == (
+            msgspec.json.decode(line)["source"],
+            str(position),
+        )
+        assert event.get_time() == datetime.fromisoformat(entry["at"])
+        assert event.get_data() == entry
 
 
 def test_a_cloudevent_has_the_entry_as_it_was_hashed() -> None:
