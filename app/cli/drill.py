@@ -8,7 +8,7 @@ from pathlib import Path
 import rich_click as click
 from rich.table import Table
 
-from app.audit.evidence.drill import DrillFailed, Step, drill
+from app.audit.evidence.drill import DrillFailed, State, Step, drill
 from app.audit.log import Log
 from app.audit.sealing.sealer import Sealer
 from app.cli.groups import state
@@ -17,7 +17,7 @@ from app.cli.work import TAMPERED, CannotDo, console, run
 from app.postgres import embedded
 from app.projections.differences import scratch
 from app.projections.replay import Replay
-from app.projections.seals import VERIFY, digest_of
+from app.projections.seals import VERIFY, Checking
 from app.settings import Settings
 from app.up import administered, keys_of
 
@@ -42,7 +42,7 @@ async def _drill(settings: Settings) -> None:
         console.print(f"{step.what} …", highlight=False)
         table.add_row(step.what, f"{step.seconds:.1f}", step.result)
 
-    async def rebuild(dsn: str) -> str:
+    async def rebuild(dsn: str) -> State:
         return await state_of(settings, dsn)
 
     with tempfile.TemporaryDirectory(prefix="sophon-drill-") as made:
@@ -57,16 +57,15 @@ async def _drill(settings: Settings) -> None:
     console.print(table)
 
 
-async def state_of(settings: Settings, dsn: str) -> str:
-    """Fold the log of a database into read models to throw away; say what they are, as seals do."""
+async def state_of(settings: Settings, dsn: str) -> State:
+    """Fold the log of a database into read models to throw away; hold them to each seal in it, and digest them."""
     async with (
         Log.open(dsn, Sealer(keys_of(settings).vault_key())) as log,
         scratch(log, VERIFY) as (generation, connection),
     ):
         replay = Replay(log, generation, connection)
         await replay.begin(anew=True)
-        await replay.go_on()
-        if replay.unreadable:
-            raise replay.unreadable
-        digests = [await digest_of(connection, model, generation.schema) for model in generation.models]
-    return ", ".join(f"{one.table} {one.rows} rows {one.digest[:8]}" for one in digests)
+        checking = Checking(log, replay, connection)
+        checked, digests = await checking.go_on(), await checking.at_the_end()
+    broken = (f"{one.table} as of {one.position}: {one.expected}, now {one.found}" for one in checked.mismatches)
+    return State(tuple(digests), checked.compared - len(checked.mismatches), tuple(broken))

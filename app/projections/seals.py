@@ -110,10 +110,21 @@ class Checking:
             raise self._replay.unreadable
         return Checked(done, self._compared, self._replay.position, self._mismatches, list(self._not_compared))
 
-    async def _compare(self, seal: StateSealed) -> None:
+    async def at_the_end(self) -> list[TableDigest]:
+        """Replay what is left, and digest every table."""
+        await self._replay.go_on()
+        if self._replay.unreadable:
+            raise self._replay.unreadable
+        self._forget()
+        return [await self._digest(model) for model in self._replay.generation.models]
+
+    def _forget(self) -> None:
         for table in self._replay.touched:
             self._known.pop(table, None)
         self._replay.touched.clear()
+
+    async def _compare(self, seal: StateSealed) -> None:
+        self._forget()
         ours = {(model.table(), model.version): model for model in self._replay.generation.models}
         for sealed in seal.digests:
             if (model := ours.get((sealed.table, sealed.version))) is None:

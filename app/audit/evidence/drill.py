@@ -25,14 +25,28 @@ from app.audit.signing.tree import keep_tiles, publish, read_size
 from app.audit.transparency.checkpoints import Checkpoint
 from app.audit.transparency.keys import SigningKey
 from app.audit.transparency.notes import sign_note
+from app.domain.states import TableDigest
 
 Cluster = Callable[[Path], AbstractAsyncContextManager[str]]
 """Starts a server on a data directory, gives its DSN, and stops it."""
 
-Rebuild = Callable[[str], Awaitable[str]]
-"""Rebuilds what is derived from the log of a DSN; says how that compares."""
-
 ORIGIN = "drill.invalid/audit"
+
+
+class State(Struct, frozen=True):
+    """What is folded from a log: a digest of each table; how many sealed ones it met on the way, and which not."""
+
+    tables: tuple[TableDigest, ...]
+    met: int = 0
+    broken: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        tables = (f"{one.table} {one.rows} rows {one.digest[:8]}…" for one in self.tables)
+        return f"{', '.join(tables)}; {self.met} sealed digests met"
+
+
+Rebuild = Callable[[str], Awaitable[State]]
+"""Rebuilds what is derived from the log of a DSN, and holds it to the seals there."""
 
 
 class DrillFailed(Exception):
@@ -88,7 +102,7 @@ async def drill(
         report("dump it: a copy of the files", str(base.name))
         async with cluster(data) as dsn:
             trust = await _finish(present, dsn, half, size, key)
-            state = await rebuild(dsn)
+            state = await _as_sealed(rebuild, dsn)
             async with connected(dsn) as connection:
                 await export_log(connection, export, "tiles", trust)
         report("copy the rest, sign and export all of it", f"{size} entries; {state}")
@@ -105,9 +119,9 @@ async def drill(
         if (whole.entries, whole.root) != (size, root):
             raise DrillFailed(f"{whole.entries} entries with the root {whole.root.hex()} came out of it.")
         report("recover the tail from the export", f"{size - half} entries; the same root, {root.hex()}")
-        again = await rebuild(dsn)
+        again = await _as_sealed(rebuild, dsn)
         if again != state:
-            raise DrillFailed(f"The state was {state}, and is {again}.")
+            raise DrillFailed(f"The state was another before: {_told(state, again)}.")
         report("rebuild the state", f"the same: {again}")
     return report.steps
 
@@ -154,6 +168,21 @@ async def _is_noticed(dsn: str, trust: Trust, half: int, size: int) -> None:
             return
         raise DrillFailed(f"Something else was found: {error}") from error
     raise DrillFailed("An older copy was restored, and nobody noticed.")
+
+
+async def _as_sealed(rebuild: Rebuild, dsn: str) -> State:
+    state = await rebuild(dsn)
+    if state.broken:
+        raise DrillFailed(f"The state is not the one that was sealed: {'; '.join(state.broken)}.")
+    return state
+
+
+def _told(state: State, again: State) -> str:
+    """Tell what is different, by whole digests."""
+    before, after = ({one.table: f"{one.rows} rows {one.digest}" for one in each.tables} for each in (state, again))
+    different = [name for name in before | after if before.get(name) != after.get(name)]
+    told = [f"{name}: {before.get(name, 'none')}, now {after.get(name, 'none')}" for name in different]
+    return "; ".join(told) or f"it met {state.met} sealed digests, now {again.met}"
 
 
 def _keep_owner(original: Path, copy: Path) -> None:
