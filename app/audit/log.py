@@ -69,7 +69,9 @@ async def leading(connect_: Connect, task: str) -> AsyncGenerator[Lease]:
         try:
             connection = await connect_()
             try:
-                await connection.execute("SELECT pg_advisory_lock(hashtext(%s))", (f"sophon {task}",))
+                # Who waits in the database has a snapshot, for which it keeps whatever is erased meanwhile.
+                while not await _is_free(connection, task):
+                    await asyncio.sleep(POLL / 4)
             except BaseException:  # also when it is cancelled while it waits
                 await connection.close()
                 raise
@@ -240,3 +242,9 @@ class Log:
                 self.is_reachable = False
                 _log.warning("log.away", error=str(error).strip())
                 await asyncio.sleep(POLL / 4)
+
+
+async def _is_free(connection: AsyncConnection, task: str) -> bool:
+    """Take a task on, if nobody has."""
+    cursor = await connection.execute("SELECT pg_try_advisory_lock(hashtext(%s))", (f"sophon {task}",))
+    return one(await cursor.fetchone())

@@ -160,3 +160,26 @@ def test_a_feed_takes_what_follows_on_its_head_and_leaves_the_rest(offers: list[
 
 async def never(after: int, limit: int) -> list[Record]:
     raise AssertionError("nothing has to be read")
+
+
+async def test_who_waits_to_lead_keeps_no_old_versions_of_rows_and_leads_next(log: Log, dsn: str) -> None:
+    """For whoever waits with a snapshot, what is erased stays in the database's files."""
+    led: list[str] = []
+
+    async def lead(other: Log) -> None:
+        async with other.leading("test"):
+            led.append("other")
+
+    async with Log.open(dsn, SEALER) as other:
+        async with log.leading("test"):
+            waiting = asyncio.create_task(lead(other))
+            await asyncio.sleep(0.5)
+            async with log.pool.connection() as connection:
+                cursor = await connection.execute(
+                    "SELECT count(*) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_xmin IS NOT NULL"
+                )
+                assert await cursor.fetchone() == (0,)
+            assert led == []
+        await asyncio.wait_for(waiting, 10)
+    assert led == ["other"]

@@ -14,7 +14,7 @@ from app.audit.sealing.sealer import digest_of
 from app.domain.names import ERASED, Personal
 from app.domain.reports import ReportNotebookFailed
 from app.main import create_app
-from tests.questions.canary import ADDRESS, sightings
+from tests.questions.canary import ADDRESS, connected, files, sightings
 from tests.questions.looking import CANARY, DOCUMENT, PAGES, SEALED, disclosed, write_canaries
 from tests.questions.platform import PASSWORD, Person, Town, lab
 
@@ -98,6 +98,21 @@ async def test_question_24_erased_means_unreadable_in_exports_backups_projection
     assert report["entries"]
     assert {(one["disclosure"], one["value"]) for one in report["values"]} == {(None, None)}
     assert (await town.admin.get("/api/projects/apollo"))["title"] == ERASED
+
+
+async def test_what_was_erased_leaves_the_files_when_the_last_transaction_has_ended_that_may_see_it(town: Town) -> None:
+    grace, who = await second_administrator(town), await town.person(CANARY)
+    async with connected(town) as reading:
+        await reading.execute("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        await reading.execute("SELECT count(*) FROM audit.entries")
+        for administrator in (town.admin, grace):
+            await asks_to_erase(administrator, f"user/{who.user}")
+        [erased] = await town.since(0, "SubjectErased")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(town.platform.swept(erased.position), 1)
+    async with asyncio.timeout(30):
+        await town.platform.swept(erased.position)
+    assert [path for path, octets in (await files(town)).items() if CANARY.encode() in octets] == []
 
 
 async def test_every_address_that_is_there_is_looked_at(town: Town) -> None:

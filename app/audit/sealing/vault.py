@@ -1,5 +1,6 @@
 """The vault: what the platform has to know and the log must not hold. Losing it costs passwords, and no history."""
 
+import asyncio
 import contextlib
 from datetime import datetime
 from typing import Literal
@@ -12,6 +13,8 @@ from psycopg_pool import AsyncConnectionPool
 
 from app.audit.reading import one
 
+LOOK_EVERY = 0.2
+"""Seconds between looks whether a transaction goes on."""
 _ENDED = SQL(
     "id = ANY(%s) OR kind = 'session' AND EXISTS (SELECT FROM audit.entries"
     " WHERE type = 'LoggedOut' AND outcome = 'success' AND tags @> ARRAY['session:' || open.id])"
@@ -166,8 +169,10 @@ class Vault:
     async def sweep(self, upto: int) -> None:
         """Have PostgreSQL give up the old versions of rows that were erased up to a position, which reads have reached.
 
-        Tables that hold keys, or text in the clear, are written anew; that waits for whoever uses them at the moment.
+        Tables that hold keys, or text in the clear, are written anew; that waits for whoever uses them at the moment,
+        and for transactions that may still see what was erased: for them PostgreSQL would keep it in the new files too.
         """
+        await self._until_unseen()
         async with self._pool.connection() as connection:
             cursor = await connection.execute(
                 "SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
@@ -179,5 +184,25 @@ class Vault:
             for table in tables:
                 with contextlib.suppress(UndefinedTable):  # a generation that was dropped meanwhile
                     await connection.execute(SQL("VACUUM (FULL, ANALYZE) {}").format(table))
-            await connection.execute("VACUUM pg_catalog.pg_statistic")  # what ANALYZE had noted of the old rows
+        await self._until_unseen()
+        async with self._pool.connection() as connection:
+            await connection.execute("VACUUM (FULL) pg_catalog.pg_statistic")  # what ANALYZE had noted of the old rows
             await connection.execute("DELETE FROM vault.unswept WHERE position <= %s", (upto,))
+
+    async def _until_unseen(self) -> None:
+        """Wait until no transaction goes on that may see what there was before now."""
+        async with self._pool.connection() as connection:
+            now = one(await (await connection.execute("SELECT pg_current_xact_id()::text")).fetchone())
+        while await self._is_seen(now):
+            await asyncio.sleep(LOOK_EVERY)
+
+    async def _is_seen(self, since: str) -> bool:
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                " AND coalesce(datname = current_database(), true)"
+                " AND backend_type IS DISTINCT FROM 'autovacuum worker'"
+                " AND greatest(age(backend_xmin), age(backend_xid)) > age(%s::xid8::xid))",
+                (since,),
+            )
+            return one(await cursor.fetchone())
