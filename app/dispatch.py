@@ -1,7 +1,8 @@
 """Dispatch: read what a decision rests on, decide, append, wait until the read models know; record a refusal."""
 
+import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -16,7 +17,7 @@ from app.audit.writer import LogUnavailable
 from app.domain.command import Command, CommandRefused, Power
 from app.domain.errors import Conflict, Refusal
 from app.domain.event import Access, Event
-from app.domain.model import Basis
+from app.domain.model import Basis, Selection
 
 __all__ = ["GUEST", "Actor", "Context", "DatabaseRefuses", "Dispatch", "LogCannotBeWritten", "Receipt", "using"]
 
@@ -72,18 +73,16 @@ class Dispatch:
 
         Of somebody who is refused too often (`tells`) it is not recorded, and says so: whoever asked counts it.
         """
-        try:
+        async with self._recording_refusal_of(command, context):
             receipt = await self._decide(command, context)
-        except LogCannotBeWritten:
-            raise
-        except Refusal as refusal:
-            if self.tells(context.actor):
-                await self._record_refusal(command, refusal, context)
-                refusal.recorded = True
-            raise
         if self._read_models is not None and not await self._read_models.reach(receipt.position):
             return Receipt(receipt.events, receipt.position, seen=False)
         return receipt
+
+    async def check(self, command: Command, context: Context) -> None:
+        """Refuse, and record it, what would be refused now: before something costly is done for it. Changes nothing."""
+        async with self._recording_refusal_of(command, context):
+            await self._look(command)
 
     async def record(
         self, access: Access, context: Context, *, refused: str | None = None, tags: Sequence[str] = ()
@@ -104,28 +103,41 @@ class Dispatch:
         self._told.clear()
 
     async def _decide(self, command: Command, context: Context) -> Receipt:
-        basis = command.rests_on()
-        selections = tuple(one for part in basis for one in part.selections)
         for _ in range(RACES):
-            page = await self._log.read(selections)
-            models = _fold(basis, [record.event for record in page.records])
-            events = list(command.decide(*models))
+            selections, head, models, events = await self._look(command)
             if not events:
-                return Receipt(events, page.head)
+                return Receipt(events, head)
             try:
                 acting = using(context, command.acts_as(*models))
                 # A power is filed under all that it was used on: those whose it is look for it there.
                 drafts = [acting.draft(event, tags=command.tags if acting.actor.role else ()) for event in events]
-                position = await self._append(drafts, Condition(selections, page.head))
+                position = await self._append(drafts, Condition(selections, head))
             except ConditionViolated:
                 continue
             return Receipt(events, position)
         raise TooMuchAtOnce
 
-    async def _record_refusal(self, command: Command, refusal: Refusal, context: Context) -> None:
-        access = CommandRefused(command=type(command).__name__)
-        draft = context.draft(access, outcome="refused", reason=refusal.problem(), tags=command.tags)
-        await self._append([draft])
+    async def _look(self, command: Command) -> tuple[tuple[Selection, ...], int, list[Any], list[Event]]:
+        """Read and decide: what was selected, up to where, the models, and what would happen."""
+        basis = command.rests_on()
+        selections = tuple(one for part in basis for one in part.selections)
+        page = await self._log.read(selections)
+        models = _fold(basis, [record.event for record in page.records])
+        return selections, page.head, models, list(command.decide(*models))
+
+    @contextlib.asynccontextmanager
+    async def _recording_refusal_of(self, command: Command, context: Context) -> AsyncGenerator[None]:
+        try:
+            yield
+        except LogCannotBeWritten:
+            raise
+        except Refusal as refusal:
+            if self.tells(context.actor):
+                access = CommandRefused(command=type(command).__name__)
+                draft = context.draft(access, outcome="refused", reason=refusal.problem(), tags=command.tags)
+                await self._append([draft])
+                refusal.recorded = True
+            raise
 
     async def _append(self, drafts: Sequence[Draft], condition: Condition | None = None) -> int:
         try:

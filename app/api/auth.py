@@ -202,6 +202,10 @@ class Asker:
         """On whose word commands are given."""
         return self.principal.caller
 
+    async def check(self, command: Command) -> None:
+        """Raise the `Refusal` that a command would meet now, before something costly is done for it."""
+        await self._dispatch.check(command, self.context)
+
     async def tell(self, command: Command) -> Receipt:
         """Have a command carried out, whether reads know of it yet or not; raises its `Refusal`."""
         return await self._dispatch(command, self.context)

@@ -2,17 +2,19 @@
 
 from typing import Annotated, Any
 
-from litestar import Request, Response, Router, delete, get, post
+from litestar import Request, Response, Router, delete, get, post, put
 from litestar.datastructures import Cookie
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from app.api.answers import at
 from app.api.auth import GUESTS, Asker, source_of
 from app.api.problems import NOTHING, problems
 from app.dispatch import Actor, Context, Dispatch
 from app.domain.names import UserId
+from app.domain.passwords import ChangePassword, Password
 from app.domain.users import LoggedIn, LoggedOut, LoginRefused
 from app.identity.identity import BadCredentials, Identity
 from app.identity.principal import SESSION, Principal
@@ -23,6 +25,13 @@ class LogIn(Struct, frozen=True, forbid_unknown_fields=True):
 
     username: Annotated[str, Meta(max_length=64, examples=["ada"])]
     password: Annotated[str, Meta(max_length=1024)]
+
+
+class NewPassword(Struct, frozen=True, forbid_unknown_fields=True):
+    """The password that you have, and the one that you want."""
+
+    old: Annotated[str, Meta(max_length=1024)]
+    new: Password
 
 
 class SessionPage(Struct, frozen=True):
@@ -75,6 +84,24 @@ async def show_session(identity: NamedDependency[Identity], asker: NamedDependen
     return _page(identity, asker.principal)
 
 
+@put("/session/password", status_code=204, responses=problems(403, 404, 413, 415) | {204: NOTHING})
+async def change_password(
+    request: Request[Any, Any, Any],
+    data: JSONBody[NewPassword],
+    identity: NamedDependency[Identity],
+    asker: NamedDependency[Asker],
+) -> Response[None]:
+    """Choose another password. Your other sessions end; tokens do not. Only in a session, not with a token."""
+    principal = asker.principal
+    command = ChangePassword(by=asker.caller, session=principal.key if principal.kind == "session" else None)
+    await asker.check(command)
+    await identity.prove(principal.user, data.old, source_of(request))
+    password_hash = await identity.hashing.hash(data.new)
+    receipt = await asker.tell(command)
+    await identity.replace_password(principal.user, password_hash, keeping=principal.key)
+    return at(receipt, None, 204)
+
+
 @delete("/session", status_code=204, responses=problems(403) | {204: NOTHING})
 async def log_out(
     identity: NamedDependency[Identity],
@@ -95,4 +122,4 @@ def _page(identity: Identity, principal: Principal) -> SessionPage:
     return SessionPage(principal.user, principal.username, principal.administrator, principal.auditor, csrf_token)
 
 
-routes = Router("/api", route_handlers=[log_in, show_session, log_out], tags=["session"])
+routes = Router("/api", route_handlers=[log_in, show_session, change_password, log_out], tags=["session"])

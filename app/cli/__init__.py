@@ -1,1 +1,1 @@
-"""The `sophon` command line: one module for each thing that can be asked, all under three groups."""
+"""The `sophon` command line: one module for each thing that can be asked, all under five groups."""

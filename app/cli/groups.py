@@ -20,5 +20,10 @@ def volumes() -> None:
 
 
 @main.group()
+def admin() -> None:
+    """What whoever has the machine does when nobody gets in any more. Exit code: 0 done, 2 could not."""
+
+
+@main.group()
 def state() -> None:
     """What is derived from the log, and what it rests on. Exit code: 0 as it should be, 1 not, 2 could not."""

@@ -7,6 +7,7 @@ from app.domain import (
     exports,
     groups,
     notebooks,
+    passwords,
     projects,
     pruning,
     purging,
@@ -24,6 +25,7 @@ from app.domain.event import Event, event_types
 NOUNS = (
     command,
     users,
+    passwords,
     tokens,
     groups,
     projects,

@@ -1,12 +1,9 @@
 """Identity: who asks. Passwords, sessions, tokens and the tickets that lead from the platform to a notebook."""
 
-import asyncio
 import secrets
 import time
 from collections import OrderedDict
 from datetime import UTC, datetime
-
-import argon2
 
 from app.audit.entry import Record
 from app.audit.log import Log
@@ -14,18 +11,24 @@ from app.audit.sealing.vault import Key, KeyKind, Vault
 from app.domain.errors import Forbidden
 from app.domain.model import events
 from app.domain.names import UserId
+from app.domain.passwords import PasswordChanged, PasswordReset
 from app.domain.subjects import SubjectErased
 from app.domain.tokens import Scope, TokenRevoked
 from app.domain.users import Account, LoggedOut, UserCreated, UsernameDigest, UserRolesChanged
 from app.identifiers import new_id
+from app.identity.hashing import Hashing
 from app.identity.passes import Passes
 from app.identity.principal import SESSION, Principal
 from app.identity.throttle import Throttle
 from app.keys import Keys, digest_of
 
 REMEMBERED = 10_000
+ENDING = ("LoggedOut", "TokenRevoked", "UserRolesChanged", "SubjectErased", "PasswordReset", "PasswordChanged")
+"""What ends keys, or changes what they open, by stored name."""
 TRUST = 60.0
 """Seconds after which a remembered key is looked up again. What ends a key is in the log, and ends it at once."""
+UNSURE = 10.0
+"""Seconds after somebody's new password in which nothing is remembered: the vault may end their sessions only now."""
 
 
 class BadCredentials(Forbidden):
@@ -39,6 +42,12 @@ class BadCredentials(Forbidden):
         """Whose password it was not: for the log, never for the answer."""
 
 
+class WrongPassword(Forbidden):
+    """This is not your password."""
+
+    field = "old"
+
+
 class Identity:
     """Proves who asks. Keys are remembered, and forgotten as soon as the log says that they were ended."""
 
@@ -49,24 +58,40 @@ class Identity:
         self.passes = Passes(vault, keys)
         self.cookie = f"__Host-sophon-{keys.installation}"
         """What a session's secret is called in a browser. Cookies know no ports: another installation has another."""
-        self._hasher = argon2.PasswordHasher()
-        self._decoy = self._hasher.hash(secrets.token_hex())
+        self.hashing = Hashing()
         self._throttle = Throttle()
         self._remembered: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._live: dict[str, float] = {}
         self._roles_changed = 0
-        self._hashing = asyncio.Semaphore(2)
+        self._unsure_until = 0.0
 
     def digest_of(self, username: str) -> UsernameDigest:
         """Give what stands for a user name in tags."""
         return self._keys.username_digest(username)
 
     async def set_password(self, user: UserId, password: str) -> None:
-        """Keep a password's argon2id hash, which takes some 50 ms and 64 MiB: at most two at a time."""
-        async with self._hashing:
-            password_hash = await asyncio.to_thread(self._hasher.hash, password)
-        await self._vault.set_password(user, password_hash)
+        """Keep the hash of a new account's password."""
+        await self._vault.set_password(user, await self.hashing.hash(password))
+
+    async def replace_password(self, user: UserId, password_hash: str, keeping: str | None = None) -> None:
+        """Put another hash in its place, and end the user's sessions, but for one. Their entry in the log comes first.
+
+        If we are killed in between, the old password holds, and nobody was told that it does not.
+        """
+        await self._vault.replace_password(user, password_hash, keeping)
+        self._look_again(user)
+
+    async def prove(self, user: UserId, password: str, source: str) -> None:
+        """Check the password of somebody who is logged in; raises `WrongPassword` or `TooManyAttempts`."""
+        with self._throttle.attempting(user, source):
+            if not await self.hashing.verify(await self._vault.password(user), password):
+                raise WrongPassword
+
+    async def user_named(self, username: str) -> UserId | None:
+        """Tell whose name this is, or was."""
+        account = await self._account(self.digest_of(username))
+        return account.user if account else None
 
     async def forget_password(self, user: UserId) -> None:
         """Delete the password of an account that was not made after all."""
@@ -77,13 +102,17 @@ class Identity:
 
         Raises `BadCredentials` or `TooManyAttempts`.
         """
-        self._throttle.attempt(username, source)
-        account = await self._account(self.digest_of(username))
-        kept = await self._vault.password(account.user) if account else None
-        if not await self._verify(kept or self._decoy, password) or not account or not kept:
-            raise BadCredentials(account.user if account else None)
-        self._throttle.succeeded(username, source)
-        return await self.open(account.user, "session", new_id("ses"), tuple(Scope), datetime.now(UTC) + SESSION)
+        with self._throttle.attempting(username, source):
+            account = await self._account(self.digest_of(username))
+            kept = await self._vault.password(account.user) if account else None
+            if not await self.hashing.verify(kept, password) or not account:
+                raise BadCredentials(account.user if account else None)
+        opened = await self.open(account.user, "session", new_id("ses"), tuple(Scope), datetime.now(UTC) + SESSION)
+        if await self._vault.password(account.user) != kept:
+            # There is another one since we looked: what ended the sessions of the old one may have missed this.
+            await self.end(opened[1].key)
+            raise BadCredentials(account.user)
+        return opened
 
     async def open(
         self, user: UserId, kind: KeyKind, id_: str, scopes: tuple[str, ...], expires: datetime
@@ -108,7 +137,7 @@ class Identity:
         principal = await self._principal(key)
         if key.id in self._ended:
             return None
-        if before != self._roles_changed:
+        if before != self._roles_changed or time.monotonic() < self._unsure_until:
             return principal  # it may say what was read before they changed: not to be remembered
         left = (key.expires - datetime.now(UTC)).total_seconds()
         self._remembered[digest] = (time.monotonic() + min(TRUST, left), principal)
@@ -126,8 +155,8 @@ class Identity:
         left = await self._vault.seconds_left(id_)
         if left is None or id_ in self._ended:
             return False
-        if before != self._roles_changed:
-            return True  # somebody may have been erased since: not to be remembered
+        if before != self._roles_changed or time.monotonic() < self._unsure_until:
+            return True  # somebody may have been erased since, or have another password: not to be remembered
         if len(self._live) > REMEMBERED:
             self._live.clear()
         self._live[id_] = time.monotonic() + min(TRUST, left)
@@ -145,14 +174,16 @@ class Identity:
             del self._remembered[digest]
 
     def apply(self, records: list[Record]) -> None:
-        """Take in what the log says of sessions and tokens that ended, of roles that changed, and of erased users."""
+        """Take in what the log says of keys that ended, of roles and passwords that changed, and of erased users."""
         for record in records:
-            if record.entry.type in ("LoggedOut", "TokenRevoked", "UserRolesChanged", "SubjectErased"):
+            if record.entry.type in ENDING:
                 match record.event:
                     case SubjectErased(subject=subject):
                         self._forget_user(subject.removeprefix("user:"))
                     case UserRolesChanged(user=user):
                         self.forget_roles(user)
+                    case PasswordReset(user=user) | PasswordChanged(user=user):
+                        self._look_again(user)
                     case LoggedOut(session=id_) | TokenRevoked(token=id_):
                         self._forget(id_)
                     case _:
@@ -189,6 +220,12 @@ class Identity:
         for digest in [digest for digest, (_, principal) in self._remembered.items() if principal.key == id_]:
             del self._remembered[digest]
 
+    def _look_again(self, user: UserId) -> None:
+        """Ask the vault which of a user's sessions are open, as most of them may not be any more."""
+        self._unsure_until = time.monotonic() + UNSURE
+        self.forget_roles(user)
+        self._live.clear()
+
     def _forget_user(self, user: UserId) -> None:
         """Forget a user's name and keys: in the vault there are none any more."""
         for _, principal in self._remembered.values():
@@ -196,13 +233,6 @@ class Identity:
                 self._ended[principal.key] = None
         self.forget_roles(user)
         self._live.clear()
-
-    async def _verify(self, kept: str, password: str) -> bool:
-        async with self._hashing:
-            try:
-                return await asyncio.to_thread(self._hasher.verify, kept, password)
-            except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
-                return False
 
     async def _account(self, digest: str) -> UserCreated | None:
         page = await self._log.read(Account.named(digest).selections)

@@ -1,11 +1,13 @@
 """The throttle: so many wrong passwords, and no more for a while. Each process counts for itself."""
 
+import contextlib
 import hashlib
 import secrets
 import time
 from collections import defaultdict, deque
+from collections.abc import Generator
 
-from app.domain.errors import Refusal
+from app.domain.errors import Forbidden, Refusal
 
 REMEMBERED = 10_000
 """Sources and names, before those whose window has passed are let go of."""
@@ -48,6 +50,19 @@ class Throttle:
         if len(self._failures) > REMEMBERED:
             for key in list(self._failures):
                 self._count(key)
+
+    @contextlib.contextmanager
+    def attempting(self, name: str, source: str) -> Generator[None]:
+        """Take in an attempt, which a refusal as wrong leaves standing. Raises `TooManyAttempts`."""
+        self.attempt(name, source)
+        try:
+            yield
+        except Forbidden:
+            raise  # the password was wrong
+        except BaseException:
+            self.succeeded(name, source)  # whether it was is not known
+            raise
+        self.succeeded(name, source)
 
     def succeeded(self, name: str, source: str) -> None:
         """Take an attempt back: the password was right."""

@@ -15,6 +15,8 @@ from app.domain.names import Personal
 TEMPLATES: Mapping[str, str] = {
     "UserCreated": "opened the account {user}, named {username}",
     "UserRolesChanged": "made {user} administrator: {administrator}, auditor: {auditor}",
+    "PasswordReset": "gave {user} another password",
+    "PasswordChanged": "changed their password",
     "LoggedIn": "logged in",
     "LoginRefused": "tried to log in with a wrong password",
     "LoggedOut": "logged out",

@@ -13,6 +13,7 @@ from app.audit.entry import Record
 from app.audit.sealing.vault import Vault
 from app.domain.groups import GroupName, MemberRemoved
 from app.domain.names import UserId
+from app.domain.passwords import PasswordChanged, PasswordReset
 from app.domain.subjects import SubjectErased
 from app.domain.tokens import TokenRevoked
 from app.domain.users import LoggedOut, UserRolesChanged
@@ -20,6 +21,11 @@ from app.keys import Keys
 from app.runtime.admissions import Admissions, Admitted
 from app.runtime.asking import PROBLEMS, asking
 
+ENDING = (
+    *("MemberRemoved", "LoggedOut", "TokenRevoked", "UserRolesChanged", "SubjectErased"),
+    *("PasswordReset", "PasswordChanged"),
+)
+"""What ends somebody's right to be somewhere, by stored name: whatever else is appended is not even read."""
 AGAIN_AFTER = (0.0, 1.0, 3.0)
 """Seconds."""
 LOOK, AHEAD = 5.0, 15.0
@@ -60,12 +66,12 @@ class Evictions:
         self._evict(user)
 
     def _apply(self, record: Record) -> None:
-        if record.entry.type not in ("MemberRemoved", "LoggedOut", "TokenRevoked", "UserRolesChanged", "SubjectErased"):
+        if record.entry.type not in ENDING:
             return
         match record.event:
             case MemberRemoved(user=user, group=group):
                 self._evict(user, group)
-            case LoggedOut(user=user) | TokenRevoked(user=user):
+            case LoggedOut(user=user) | TokenRevoked(user=user) | PasswordReset(user=user) | PasswordChanged(user=user):
                 self._evict(user)
             case UserRolesChanged(user=user, administrator=False, was_administrator=True):
                 self._evict(user)

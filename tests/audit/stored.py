@@ -31,6 +31,7 @@ from app.domain.exports import AuditExported, StateRecovered
 from app.domain.groups import GroupCreated, MemberAdded, MemberRemoved
 from app.domain.names import Personal
 from app.domain.notebooks import NotebookCreated, NotebookDeleted, NotebookEntered
+from app.domain.passwords import PasswordChanged, PasswordReset
 from app.domain.projects import ProjectCreated
 from app.domain.pruning import LogPruned, Pruned, PrunedClass
 from app.domain.purging import NotebookPurged
@@ -141,6 +142,8 @@ EVER_SHIPPED: tuple[Event, ...] = (
     StateRecovered(head=40, size=48, root="0" * 64, sealed=2, by=(_USER,)),
     CheckpointTimestamped(size=48, token="MAA="),
     NotebookPurged(notebook="apollo-plots"),
+    PasswordReset(user=_USER),
+    PasswordChanged(user=_USER, session="ses_06dmq5v1c9t72r8k3f4g5h6j0q"),
 )
 
 SOON = datetime(2030, 1, 1, tzinfo=UTC)

@@ -41,7 +41,7 @@ def test_every_command_and_every_option_says_what_it_is_for(words: tuple[str, ..
     [
         "audit log", "audit show project/apollo", "audit diff 1 2", "audit blame group/lab", "audit explain 1",
         "audit prove 1", "audit checkpoint", "audit approvals", "audit retention", "audit rotate", "state diff",
-        "state doctor", "state rebuild", "state seal", "state verify",
+        "admin password", "state doctor", "state rebuild", "state seal", "state verify",
     ],
 )  # fmt: skip
 def test_a_database_that_does_not_answer_is_no_finding(words: str, tmp_path: Path) -> None:

@@ -10,11 +10,14 @@ import pytest
 from app.audit.entry import Context
 from app.audit.log import Log
 from app.audit.sealing.vault import Vault
+from app.domain.event import Event
 from app.domain.names import Personal
+from app.domain.passwords import PasswordChanged, PasswordReset
 from app.domain.tokens import Scope, TokenIssued, TokenRevoked
 from app.domain.users import LoggedOut, UserCreated
 from app.identity import identity as identity_module
 from app.identity import throttle as throttle_module
+from app.identity.hashing import Hashing
 from app.identity.identity import BadCredentials, Identity
 from app.identity.throttle import Throttle, TooManyAttempts
 from app.keys import Keys
@@ -30,8 +33,7 @@ HOME, ELSEWHERE = "192.0.2.1", "198.51.100.7"
 def quick(log: Log) -> Identity:
     """An identity whose hashes are quick to make, and as quick to guess."""
     identity = Identity(log, Vault(log.pool), KEYS)
-    identity._hasher = argon2.PasswordHasher(1, 8, 1)  # pyright: ignore[reportPrivateUsage]
-    identity._decoy = identity._hasher.hash("decoy")  # pyright: ignore[reportPrivateUsage]
+    identity.hashing = Hashing(argon2.PasswordHasher(1, 8, 1))
     return identity
 
 
@@ -97,6 +99,67 @@ async def test_the_old_password_opens_nothing_once_there_is_a_new_one(identity: 
     with pytest.raises(BadCredentials):
         await identity.log_in("ada", PASSWORD, HOME)
     await identity.log_in("ada", "new", HOME)
+
+
+async def test_another_password_ends_every_session_of_its_user_but_the_one_that_is_kept(identity: Identity) -> None:
+    (one, kept), (two, _), (bobs, _) = [await identity.log_in(name, PASSWORD, HOME) for name in ("ada", "ada", "bob")]
+    token, _ = await identity.open(ADA, "token", TOKEN, (Scope.READ,), datetime.now(UTC) + timedelta(days=1))
+    for secret in (one, two, bobs):
+        assert await identity.who(secret, "session") is not None
+    assert await identity.is_open(kept.key)
+    await identity.replace_password(ADA, await identity.hashing.hash("another one"), keeping=kept.key)
+    assert await identity.who(two, "session") is None
+    assert await identity.who(one, "session") == kept
+    assert await identity.who(bobs, "session") is not None
+    assert await identity.who(token, "token") is not None
+    await identity.replace_password(ADA, await identity.hashing.hash("a third"))
+    assert await identity.who(one, "session") is None
+    assert not await identity.is_open(kept.key)
+    await identity.log_in("ada", "a third", HOME)
+
+
+@pytest.mark.parametrize("event", [PasswordReset(user=ADA), PasswordChanged(user=ADA, session="ses_1")])
+async def test_a_session_that_ends_with_its_password_in_another_process_opens_nothing_from_then_on(
+    identity: Identity, log: Log, dsn: str, event: Event
+) -> None:
+    async with Log.open(dsn, SEALER) as other_log:
+        other = quick(other_log)
+        following = asyncio.create_task(other.run())
+        secret, principal = await identity.log_in("ada", PASSWORD, HOME)
+        await log.append([Context().draft(event)])
+        async with asyncio.timeout(5):
+            while not other._unsure_until:  # pyright: ignore[reportPrivateUsage]
+                await asyncio.sleep(0.01)
+        assert await other.who(secret, "session") is not None  # the entry is there, and the vault does not know yet
+        assert await other.is_open(principal.key)
+        await identity.replace_password(ADA, await identity.hashing.hash("another one"))
+        assert await other.who(secret, "session") is None
+        assert not await other.is_open(principal.key)
+        await end(following)
+
+
+async def test_a_login_that_is_under_way_while_the_password_is_replaced_opens_nothing(identity: Identity) -> None:
+    verify = identity.hashing.verify
+
+    async def verify_slowly(kept: str | None, password: str) -> bool:
+        is_right = await verify(kept, password)
+        await identity.replace_password(ADA, await identity.hashing.hash("another one"))
+        return is_right
+
+    identity.hashing.verify = verify_slowly
+    with pytest.raises(BadCredentials):
+        await identity.log_in("ada", PASSWORD, HOME)
+    async with identity._log.pool.connection() as connection:  # pyright: ignore[reportPrivateUsage]
+        assert await (await connection.execute("SELECT FROM vault.keys")).fetchall() == []
+
+
+async def test_who_was_erased_is_given_no_password(identity: Identity, log: Log) -> None:
+    async with log.pool.connection() as connection:
+        await connection.execute("INSERT INTO vault.erased VALUES (%s, 1)", (f"user:{BOB}",))
+    await identity.forget_password(BOB)
+    await identity.replace_password(BOB, await identity.hashing.hash("another one"))
+    with pytest.raises(BadCredentials):
+        await identity.log_in("bob", "another one", HOME)
 
 
 async def fail(identity: Identity, name: str, source: str, times: int) -> None:

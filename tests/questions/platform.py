@@ -10,6 +10,7 @@ import argon2
 import httpx
 
 from app.audit.entry import Record
+from app.identity.hashing import Hashing
 from app.keys import Keys
 from app.main import Platform, create_app
 from app.settings import Settings
@@ -60,9 +61,7 @@ class Town:
         """Open it on an empty log, with its administrator logged in."""
         chosen = Settings(data=data, **settings)
         async with Platform.open(chosen, KEYS, dsn) as platform:
-            quick = argon2.PasswordHasher(1, 8, 1)
-            platform.identity._hasher = quick  # pyright: ignore[reportPrivateUsage]
-            platform.identity._decoy = quick.hash("decoy")  # pyright: ignore[reportPrivateUsage]
+            platform.identity.hashing = Hashing(argon2.PasswordHasher(1, 8, 1))
             transport = httpx.ASGITransport(app=create_app(platform))  # pyright: ignore[reportArgumentType]
             async with httpx.AsyncClient(transport=transport, base_url=chosen.address) as client:
                 town = cls(platform, client)

@@ -86,6 +86,7 @@ CHANGES: dict[tuple[str, str], tuple[str, Any]] = {
     ("POST", "/api/audit/holds/{kind}/{name}/lifting"): ("/api/audit/holds/project/apollo/lifting", None),
     ("POST", "/api/tokens"): ("/api/tokens", {"title": "laptop"}),
     ("DELETE", "/api/tokens/{token}"): ("/api/tokens/{made}", None),
+    ("PUT", "/api/session/password"): ("/api/session/password", {"old": PASSWORD, "new": "another long password"}),
     ("DELETE", "/api/session"): ("/api/session", None),
 }
 """Method and route -> what to ask of it, so that it changes something, in this order. A new route is a line here."""
@@ -94,10 +95,11 @@ OWN = {
     ("POST", "/api/session"),
     ("POST", "/sign-in"),
     ("DELETE", "/api/session"),
+    ("PUT", "/api/session/password"),
     ("POST", "/api/tokens"),
     ("DELETE", "/api/tokens/{token}"),
 }
-"""What an auditor may change: their own session and tokens."""
+"""What an auditor may change: their own session, password and tokens."""
 
 
 def routes_of(town: Town) -> set[tuple[str, str]]:

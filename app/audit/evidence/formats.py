@@ -25,6 +25,7 @@ _AUTHENTICATIONS: Mapping[str, int] = {
 _ACCOUNT_CHANGES: Mapping[str, int] = {
     "UserCreated": 1,  # Create
     "PasswordChanged": 3,
+    "PasswordReset": 4,
     "UserErased": 6,  # Delete
     "SubjectErased": 6,
     "UserDeleted": 6,

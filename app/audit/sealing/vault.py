@@ -36,6 +36,11 @@ SELECT EXISTS (
 
 KeyKind = Literal["session", "token", "ticket"]
 
+_KEEP_HASH = (
+    "INSERT INTO vault.passwords SELECT %s, %s WHERE NOT EXISTS (SELECT FROM vault.erased WHERE subject = %s)"
+    " ON CONFLICT (user_id) DO UPDATE SET hash = excluded.hash"
+)
+
 
 class Key(Struct, frozen=True):
     """What a secret opens: a session or a token, and whose it is. A ticket is kept once it is spent."""
@@ -56,11 +61,15 @@ class Vault:
     async def set_password(self, user: str, password_hash: str) -> None:
         """Keep the hash of a user's password, in place of any other. Of one who was erased, nothing is kept."""
         async with self._pool.connection() as connection:
+            await connection.execute(_KEEP_HASH, (user, password_hash, f"user:{user}"))
+
+    async def replace_password(self, user: str, password_hash: str, keeping: str | None) -> None:
+        """Keep another hash in place of a user's, and end all their sessions, but for `keeping`: both, or neither."""
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute(_KEEP_HASH, (user, password_hash, f"user:{user}"))
             await connection.execute(
-                "INSERT INTO vault.passwords SELECT %s, %s"
-                " WHERE NOT EXISTS (SELECT FROM vault.erased WHERE subject = %s)"
-                " ON CONFLICT (user_id) DO UPDATE SET hash = excluded.hash",
-                (user, password_hash, f"user:{user}"),
+                "DELETE FROM vault.keys WHERE kind = 'session' AND user_id = %s AND id IS DISTINCT FROM %s",
+                (user, keeping),
             )
 
     async def password(self, user: str) -> str | None:
