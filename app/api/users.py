@@ -1,12 +1,11 @@
 """Users: administrators make them, everybody with an account sees them."""
 
 from datetime import datetime
-from typing import Annotated
 
 from litestar import Response, Router, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from app.api.addresses import UserInPath
 from app.api.answers import at, found
@@ -18,6 +17,7 @@ from app.dispatch import LogCannotBeWritten
 from app.domain.audits import UsersListed
 from app.domain.errors import Refusal
 from app.domain.names import Personal, UserId
+from app.domain.passwords import Password
 from app.domain.tokens import Scope
 from app.domain.users import ChangeRoles, CreateUser, NoSuchUser, Username
 from app.identifiers import new_id
@@ -29,7 +29,7 @@ class NewUser(Struct, frozen=True, forbid_unknown_fields=True):
     """An account to be made. Give the password to its user by a safe way."""
 
     username: Username
-    password: Annotated[str, Meta(min_length=12, max_length=1024, description="At least 12 characters.")]
+    password: Password
     administrator: bool = False
     auditor: bool = False
 
@@ -65,8 +65,6 @@ async def create_user(
 ) -> Response[UserView]:
     """Make an account. Administrators only."""
     user = new_id("usr")
-    # The password first: an account without one could never be entered, a password without an account harms nobody.
-    await identity.set_password(user, data.password)
     command = CreateUser(
         by=asker.caller,
         user=user,
@@ -75,6 +73,9 @@ async def create_user(
         administrator=data.administrator,
         auditor=data.auditor,
     )
+    await asker.check(command)
+    # The password first: an account without one could not be entered, a password without an account harms nobody.
+    await identity.set_password(user, data.password)
     try:
         receipt = await asker.ask(command)
     except LogCannotBeWritten:

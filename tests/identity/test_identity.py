@@ -1,8 +1,10 @@
 """Identity: passwords, sessions, tokens and tickets open what they should, as long as they should."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import argon2
 import pytest
@@ -15,9 +17,10 @@ from app.domain.names import Personal
 from app.domain.passwords import PasswordChanged, PasswordReset
 from app.domain.tokens import Scope, TokenIssued, TokenRevoked
 from app.domain.users import LoggedOut, UserCreated
+from app.identity import hashing as hashing_module
 from app.identity import identity as identity_module
 from app.identity import throttle as throttle_module
-from app.identity.hashing import Hashing
+from app.identity.hashing import Hashing, TooManyPasswords
 from app.identity.identity import BadCredentials, Identity
 from app.identity.throttle import Throttle, TooManyAttempts
 from app.keys import Keys
@@ -194,6 +197,34 @@ async def test_wrong_passwords_that_are_tried_all_at_once_are_bounded_too(identi
     outcomes = await asyncio.gather(*attempts, return_exceptions=True)
     assert sum(isinstance(outcome, BadCredentials) for outcome in outcomes) <= Throttle.PER_NAME + 2
     assert {type(outcome) for outcome in outcomes} == {BadCredentials, TooManyAttempts}
+
+
+async def test_only_so_many_passwords_wait_to_be_checked_and_who_is_sent_away_has_not_tried(
+    identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(argon2.PasswordHasher):
+        def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:  # noqa: A002
+            time.sleep(0.05)
+            return super().verify(hash, password)
+
+    monkeypatch.setattr(hashing_module, "WAITING", 5)
+    identity.hashing = Hashing(Slow(1, 8, 1))
+    sent_away = 0
+    while sent_away <= Throttle.PER_NAME:
+        logins = [identity.log_in("ada", PASSWORD, HOME) for _ in range(Throttle.PER_NAME)]
+        outcomes = await asyncio.gather(*logins, return_exceptions=True)
+        assert {type(one) for one in outcomes if isinstance(one, Exception)} == {TooManyPasswords}
+        sent_away += sum(isinstance(one, TooManyPasswords) for one in outcomes)
+    await identity.log_in("ada", PASSWORD, HOME)
+
+
+async def test_sessions_that_have_expired_are_dropped_when_another_begins(identity: Identity, log: Log) -> None:
+    await identity.log_in("ada", PASSWORD, HOME)
+    async with log.pool.connection() as connection:
+        await connection.execute("UPDATE vault.keys SET expires = now() - interval '1 second'")
+    _, newer = await identity.log_in("ada", PASSWORD, HOME)
+    async with log.pool.connection() as connection:
+        assert await (await connection.execute("SELECT id FROM vault.keys")).fetchall() == [(newer.key,)]
 
 
 async def test_right_passwords_are_not_bounded(identity: Identity) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.domain.passwords import PasswordChanged, PasswordReset
+from app.identity import hashing
 from app.identity.throttle import Throttle
 from tests.questions.platform import PASSWORD, Person, Town
 
@@ -130,6 +131,33 @@ async def test_a_token_changes_no_password(town: Town) -> None:
     answer = await program.ask(*CHANGE, {"old": PASSWORD, "new": ANOTHER})
     assert (answer.status_code, answer.json()["type"]) == (403, "/problems/not-by-token")
     assert await may_log_in(town, "ada", PASSWORD)
+
+
+async def test_no_password_is_hashed_for_who_may_make_no_account(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    ada = await town.person("ada")
+    hashed = list[str]()
+
+    async def hash_none(password: str) -> str:
+        hashed.append(password)
+        raise AssertionError
+
+    monkeypatch.setattr(town.platform.identity.hashing, "hash", hash_none)
+    before = town.head
+    answer = await ada.ask("POST", "/api/users", {"username": "may", "password": ANOTHER})
+    assert (answer.status_code, answer.json()["type"]) == (403, "/problems/administrators-only")
+    taken = await town.admin.ask("POST", "/api/users", {"username": "ada", "password": ANOTHER})
+    assert (taken.status_code, taken.json()["type"]) == (409, "/problems/username-taken")
+    assert not hashed
+    assert [record.entry.reason for record in await town.since(before)] == ["administrators-only", "username-taken"]
+
+
+async def test_more_logins_at_once_than_can_wait_are_sent_away_for_a_moment(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hashing, "WAITING", 0)
+    answer = await town.guest.ask("POST", "/api/session", {"username": "admin", "password": PASSWORD})
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/too-many-passwords")
+    assert answer.headers["Retry-After"] == "1"
 
 
 async def test_a_new_password_that_is_too_short_changes_nothing(town: Town) -> None:
