@@ -26,6 +26,7 @@ from app.domain.tokens import TokenId, TokenUsed
 from app.identifiers import uuid7
 from app.identity.identity import Identity
 from app.identity.principal import Principal
+from app.identity.refusals import BadToken, CrossOrigin, NotAuthenticated, ScopeMissing
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 _NAMES = {
@@ -48,28 +49,8 @@ SCOPE = "scope"
 """Route option: the token scope that it needs (of several, one), if not `read` for safe methods, else `write`."""
 
 
-class NotAuthenticated(Refusal):
-    """Log in first, or send an API token as `Authorization: Bearer …`."""
-
-    status = 401
-
-
-class BadToken(Refusal):
-    """This session or token has ended, expired, or never was one; log in again or make a new token."""
-
-    status = 401
-
-
-class ScopeMissing(Forbidden):
-    """This token's scopes do not allow that; make one with the scope that is named."""
-
-
 class CsrfTokenMissing(Forbidden):
     """Changes in a session need the header `X-CSRF-Token` with the value that `GET /api/session` gives."""
-
-
-class CrossOrigin(Forbidden):
-    """This request comes from a page of another origin."""
 
 
 class JsonOnly(Refusal):

@@ -61,7 +61,7 @@ async def sign_in(
         login = LogIn(given.get("username", "")[:64], given.get("password", "")[:1024])
         secret, _ = await open_session(request, login, identity, dispatch, context)
     except Refusal as refusal:
-        request.state.refusal = refusal
+        request.state.refusal = refusal  # answered as a page, and recorded like any other
         return _sign_in(there, refusal.title(), refusal.status, given.get("username", ""))
     there = there if is_local_path(there) else "/"
     return Redirect(there, status_code=303, cookies=[session_cookie(identity, secret)])

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from app.domain.errors import Refusal
 from app.domain.names import NotebookName
 from app.html import page, policy
 
@@ -55,6 +56,11 @@ def not_a_member(notebook: NotebookName) -> Answer:
         "<p>Ask one of the group's owners to let you in.</p>"
     )
     return Answer(403, "You may not enter this notebook", why)
+
+
+def refused(refusal: Refusal) -> Answer:
+    """Say what a rule said."""
+    return Answer(refusal.status, "Refused", f"<p>{escape(refusal.title())}</p>")
 
 
 _DOING = {

@@ -4,38 +4,38 @@ Raw ASGI, because it stands in front of everything that a notebook does. It answ
 reaches: `GET /authorise` about a client's request, and a client's own requests to `/.sophon/…` on a notebook's host.
 """
 
-import time
 from collections.abc import MutableMapping
 from html import escape
 from typing import Any
 from urllib.parse import quote
 
 import structlog
-from msgspec import Struct
 
 from app.acts import Acts
 from app.dispatch import GUEST, Context, Dispatch, using
-from app.domain.command import Caller
 from app.domain.errors import Refusal
-from app.domain.names import NotebookName
-from app.domain.notebooks import NotebookEntered, StartNotebook
-from app.domain.tokens import Scope, TokenUsed
+from app.domain.groups import MembersOnly
+from app.domain.names import NotebookName, is_a
+from app.domain.notebooks import NoSuchNotebook, NotebookEntered, StartNotebook
+from app.domain.tokens import Scope
 from app.html import is_local_path
 from app.identifiers import new_id
 from app.identity.identity import Identity
+from app.identity.passes import Pass
+from app.identity.refusals import BadTicket, BadToken, CrossOrigin, NotAuthenticated, ScopeMissing
 from app.keys import Keys
 from app.runtime.admissions import Admissions, Admitted, NotAMember, NotReady, Unknown
-from app.runtime.answers import START, Answer, Send, not_a_member, not_ready, tell, unknown
+from app.runtime.answers import START, Answer, Send, not_a_member, not_ready, refused, tell, unknown
 from app.runtime.forwarded import (
     Headers,
     Receive,
     context_of,
-    cookie_of,
     form_in,
     is_navigation,
     is_own_page,
     uri_of,
 )
+from app.runtime.visitors import Visitor, Visitors
 
 _log = structlog.get_logger(__name__)
 
@@ -46,15 +46,6 @@ REMEMBERED = 20_000
 
 class NotKnown(Exception):
     """The log is not followed just now, so who may enter is not known."""
-
-
-class Visitor(Struct, frozen=True):
-    """Who stands at the door, by what, and as whom the notebook will know them."""
-
-    caller: Caller
-    key: str
-    username: str
-    via: bytes
 
 
 class Door:
@@ -77,10 +68,9 @@ class Door:
         self._acts = acts
         self._keys = keys
         self._platform = platform
-        self._cookie = identity.passes.cookie.encode()
         self._suffix = f".{domain}".encode()
         self._scheme = platform.partition("://")[0].encode()
-        self._visitors: dict[tuple[bytes, NotebookName], tuple[int, Visitor]] = {}
+        self._visitors = Visitors(identity, acts)
         self._tokens: dict[str, bytes] = {}
         self._entered: set[tuple[str, str]] = set()
 
@@ -116,15 +106,16 @@ class Door:
         return host.removesuffix(self._suffix).decode("ascii", "replace") if host.endswith(self._suffix) else ""
 
     async def _authorise(self, headers: Headers, notebook: NotebookName) -> list[tuple[bytes, bytes]] | Answer:
-        visitor = await self._visitor(headers, notebook)
+        visitor = await self._visitors.at(headers, notebook)
         if visitor is None:
-            await self._refused("not-authenticated", headers, notebook)
-            return self._to_sign_in(headers, notebook)
+            return await self._nobody(headers, notebook)
+        if not visitor.has_scope:
+            return await self._refused(ScopeMissing(Scope.NOTEBOOKS), headers, notebook, visitor)
         if visitor.via == b"session" and not is_own_page(headers, self._own_origin(headers)):
-            return Answer(403, "Not from there", "<p>This request comes from a page of another origin.</p>")
+            return await self._refused(CrossOrigin(), headers, notebook, visitor)
         match self._admissions.ask(notebook, visitor.caller):
             case Admitted(upstream, run, administering):
-                if visitor.via == b"token" and (visitor.key, run) not in self._entered:
+                if visitor.via == b"token":
                     await self._record_entry(visitor, notebook, run, headers, administering=administering)
                 return [
                     (b"x-sophon-upstream", upstream.encode()),
@@ -133,18 +124,17 @@ class Door:
                     (b"x-sophon-name", quote(visitor.username).encode()),
                     (b"x-sophon-via", visitor.via),
                 ]
-            case Unknown():
-                return unknown(notebook)
-            case NotAMember():
-                await self._refused("members-only", headers, notebook, visitor.caller.user, visitor.via)
-                return not_a_member(notebook)
             case NotReady(status=status):
                 return not_ready(notebook, status)
+            case turned_away:
+                return await self._turned_away(turned_away, headers, notebook, visitor)
 
     async def _record_entry(
         self, visitor: Visitor, notebook: NotebookName, run: str, headers: Headers, *, administering: bool
     ) -> None:
         """Record that a token entered a run for the first time; a session's entry is its ticket's."""
+        if (visitor.key, run) in self._entered:
+            return
         if len(self._entered) > REMEMBERED:
             self._entered.clear()
         self._entered.add((visitor.key, run))
@@ -157,40 +147,33 @@ class Door:
         context = context_of(visitor.caller.user, headers, "token")
         await self._dispatch.record(entered, using(context, "administrator" if administering else None))
 
+    async def _nobody(self, headers: Headers, notebook: NotebookName) -> Answer:
+        refusal = BadToken() if headers.get(b"authorization") else NotAuthenticated()
+        return await self._refused(refusal, headers, notebook, answer=self._to_sign_in(headers, notebook))
+
+    async def _turned_away(
+        self, found: Unknown | NotAMember, headers: Headers, notebook: NotebookName, who: Visitor | Pass
+    ) -> Answer:
+        if isinstance(found, Unknown):
+            return await self._refused(NoSuchNotebook(), headers, notebook, who, unknown(notebook))
+        return await self._refused(MembersOnly(), headers, notebook, who, not_a_member(notebook))
+
     async def _refused(
-        self, reason: str, headers: Headers, notebook: NotebookName, user: str | None = None, via: bytes = b"session"
-    ) -> None:
-        """Record who was not let in, or count them where nobody knows who it was."""
-        context = context_of(user, headers, "token" if via == b"token" else "session") if user else Context(actor=GUEST)
+        self,
+        refusal: Refusal,
+        headers: Headers,
+        notebook: NotebookName,
+        who: Visitor | Pass | None = None,
+        answer: Answer | None = None,
+    ) -> Answer:
+        """Record who was not let in, or count them where nobody knows who it was; then answer."""
+        via = "token" if isinstance(who, Visitor) and who.via == b"token" else "session"
+        context = context_of(who.caller.user, headers, via) if who else Context(actor=GUEST)
         asked = headers.get(b"x-forwarded-method", b"POST").decode("ascii", "replace")
         method = asked if asked in METHODS else "OTHER"
-        await self._acts.refused(method, "/ of a notebook", reason, context, [f"notebook:{notebook}"])
-
-    async def _visitor(self, headers: Headers, notebook: NotebookName) -> Visitor | None:
-        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() == b"bearer":
-            principal = await self._identity.who(token.strip().decode("ascii", "replace"), "token")
-            if principal is None or Scope.NOTEBOOKS not in principal.scopes:
-                return None
-            used = TokenUsed(token=principal.key, user=principal.user)
-            await self._acts.saw(used, context_of(principal.user, headers, "token"))
-            return Visitor(principal.caller, principal.key, principal.username, b"token")
-        visitor = self._bearer_of(cookie_of(headers, self._cookie), notebook)
-        return visitor if visitor and await self._identity.is_open(visitor.key) else None
-
-    def _bearer_of(self, cookie: bytes, notebook: NotebookName) -> Visitor | None:
-        if not cookie:
-            return None
-        known = self._visitors.get((cookie, notebook))
-        if known is None or known[0] < time.time():
-            found = self._identity.passes.read(cookie.decode("ascii", "replace"), notebook)
-            if found is None:
-                return None
-            known = (found.expires, Visitor(found.caller, found.session, found.username, b"session"))
-            if len(self._visitors) > REMEMBERED:
-                self._visitors.clear()
-            self._visitors[cookie, notebook] = known
-        return known[1]
+        tags = [f"notebook:{notebook}"] if is_a(NotebookName, notebook) else []
+        await self._acts.refused(method, "/ of a notebook", refusal.problem(), context, tags)
+        return answer or refused(refusal)
 
     def _token(self, run: str) -> bytes:
         token = self._tokens.get(run)
@@ -221,27 +204,25 @@ class Door:
         """Change a ticket, from the platform, into a pass: a cookie of this origin alone."""
         if headers.get(b"origin") != self._platform.encode():
             # Another page could bring its own user's ticket, and have its visitor work under that name.
-            return Answer(403, "Not from there", "<p>The way into a notebook is from the platform.</p>")
-        ticket = await self._identity.passes.spend(form.get("ticket", ""), notebook)
+            return await self._refused(CrossOrigin(), headers, notebook)
+        passes, sent = self._identity.passes, form.get("ticket", "")
+        ticket = passes.read(sent, notebook, "ticket")
         if ticket is None or not await self._identity.is_open(ticket.session):
-            again = f'<p><a href="{self._platform}/open/{escape(notebook)}">Open it again</a> from the platform.</p>'
-            return Answer(403, "This way in was used, or is too old", again)
+            return await self._refused(BadTicket(), headers, notebook, answer=self._open_again(notebook))
+        if await passes.spend(sent, notebook) is None:
+            return await self._refused(BadTicket(), headers, notebook, ticket, self._open_again(notebook))
         match self._admissions.ask(notebook, ticket.caller):
-            case Unknown():
-                return unknown(notebook)
-            case NotAMember():
-                await self._refused("members-only", headers, notebook, ticket.user)
-                return not_a_member(notebook)
             case NotReady(group=group):
                 administering = not self._admissions.is_member(ticket.user, group)
             case Admitted(administering=administering):
                 pass
+            case turned_away:
+                return await self._turned_away(turned_away, headers, notebook, ticket)
         entered = NotebookEntered(
             notebook=notebook, user=ticket.user, session=ticket.session, administering=administering
         )
         context = context_of(ticket.user, headers)
         await self._dispatch.record(entered, using(context, "administrator" if administering else None))
-        passes = self._identity.passes
         cookie = f"{passes.cookie}={passes.signed(ticket)}; Path=/; Secure; HttpOnly; SameSite=Lax"
         there = form.get("next", "/")
         return Answer(
@@ -251,12 +232,16 @@ class Door:
             ((b"location", (there if is_local_path(there) else "/").encode()), (b"set-cookie", cookie.encode())),
         )
 
+    def _open_again(self, notebook: NotebookName) -> Answer:
+        again = f'<p><a href="{self._platform}/open/{escape(notebook)}">Open it again</a> from the platform.</p>'
+        return Answer(403, "This way in was used, or is too old", again)
+
     async def _start(self, headers: Headers, notebook: NotebookName) -> Answer:
-        visitor = await self._visitor(headers, notebook)
+        visitor = await self._visitors.at(headers, notebook)
         if visitor is None:
-            return self._to_sign_in(headers, notebook)
+            return await self._nobody(headers, notebook)
         if visitor.via != b"session" or headers.get(b"origin") != self._own_origin(headers):
-            return Answer(403, "Not from there", "<p>This request comes from a page of another origin.</p>")
+            return await self._refused(CrossOrigin(), headers, notebook, visitor)
         match self._admissions.ask(notebook, visitor.caller):
             case NotReady(group=group):
                 command = StartNotebook(by=visitor.caller, notebook=notebook, group=group, run=new_id("run"))
@@ -264,8 +249,10 @@ class Door:
                     await self._dispatch(command, context_of(visitor.caller.user, headers))
                 except Refusal as refusal:
                     if not refusal.recorded and refusal.status < 500:
-                        await self._refused(refusal.problem(), headers, notebook, visitor.caller.user)
+                        await self._refused(refusal, headers, notebook, visitor)
                     return Answer(refusal.status, "It cannot be started", f"<p>{escape(refusal.title())}</p>")
-            case _:
+            case Admitted():
                 pass
+            case turned_away:
+                return await self._turned_away(turned_away, headers, notebook, visitor)
         return Answer(303, "It starts", "", ((b"location", b"/"),))
