@@ -4,6 +4,7 @@ Raw ASGI, because it stands in front of everything that a notebook does. It answ
 reaches: `GET /authorise` about a client's request, and a client's own requests to `/.sophon/…` on a notebook's host.
 """
 
+import asyncio
 from collections.abc import MutableMapping
 from html import escape
 from typing import Any
@@ -73,6 +74,7 @@ class Door:
         self._visitors = Visitors(identity, acts)
         self._tokens: dict[str, bytes] = {}
         self._entered: set[tuple[str, str]] = set()
+        self._entering = asyncio.Lock()
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request of the proxy's."""
@@ -132,12 +134,22 @@ class Door:
     async def _record_entry(
         self, visitor: Visitor, notebook: NotebookName, run: str, headers: Headers, *, administering: bool
     ) -> None:
-        """Record that a token entered a run for the first time; a session's entry is its ticket's."""
+        """Record that a token entered a run for the first time; a session's entry is its ticket's.
+
+        Whoever comes while it is being recorded waits for that: it may not succeed.
+        """
         if (visitor.key, run) in self._entered:
             return
-        if len(self._entered) > REMEMBERED:
-            self._entered.clear()
-        self._entered.add((visitor.key, run))
+        async with self._entering:
+            if (visitor.key, run) not in self._entered:
+                await self._record_first(visitor, notebook, headers, administering=administering)
+                if len(self._entered) > REMEMBERED:
+                    self._entered.clear()
+                self._entered.add((visitor.key, run))
+
+    async def _record_first(
+        self, visitor: Visitor, notebook: NotebookName, headers: Headers, *, administering: bool
+    ) -> None:
         entered = NotebookEntered(
             notebook=notebook,
             user=visitor.caller.user,

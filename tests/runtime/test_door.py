@@ -11,8 +11,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from app.dispatch import Context
+from app.audit.writer import LogUnavailable
+from app.dispatch import Context, Dispatch
 from app.domain.audits import GuestsRefused
+from app.domain.notebooks import NotebookEntered
 from app.domain.reports import ReportNotebookReady
 from app.main import create_app
 from app.runtime.routes import Proxy
@@ -202,3 +204,22 @@ async def test_too_many_wrong_passwords_in_the_sign_in_form_are_counted(doorstep
     assert "Too many wrong passwords" in answers[-1].text
     assert await doorstep.refused_at(before) == [("2", "too-many-attempts", ())]
     assert await doorstep.town.kinds(before) == ["LoginRefused"] * 10 + ["GuestsRefused"]
+
+
+async def test_a_token_enters_no_run_before_that_is_recorded(
+    doorstep: Doorstep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = doorstep.town.head
+    with monkeypatch.context() as patched:
+
+        async def away(*_: object, **__: object) -> None:
+            raise LogUnavailable("away")
+
+        patched.setattr(Dispatch, "record", away)
+        for _ in range(2):
+            assert (await doorstep.program.ask("GET", "/", at="plots")).status == 503
+    for _ in range(2):
+        assert (await doorstep.program.ask("GET", "/", at="plots")).text == "hello"
+    (entered,) = await doorstep.town.since(before, "NotebookEntered")
+    assert isinstance(entered.event, NotebookEntered)
+    assert (entered.event.user, entered.entry.actor.via) == (doorstep.ada.user, "token")
