@@ -36,6 +36,7 @@ from app.api import (
     visits,
 )
 from app.api.bodies import JsonRequest
+from app.api.health import Fault
 from app.audit.log import Log
 from app.audit.retention import Retention
 from app.audit.sealing.dossier import Dossiers
@@ -155,32 +156,39 @@ class Platform:
             await asyncio.sleep(1)
             self._failing.pop(name, None)
 
-    def faults(self) -> list[str]:
-        """Say what is not as it should be."""
-        found = [f"The {name} has stopped." for name, task in self._tasks.items() if task.done()]
-        found += [f"The {name} has failed ({error}) and begins again." for name, error in self._failing.items()]
+    def faults(self) -> list[Fault]:
+        """Say what is not as it should be, by part."""
+        self._measure()
+        found = [Fault(name, f"The {name} has stopped.") for name, task in self._tasks.items() if task.done()]
+        found += [
+            Fault(name, f"The {name} has failed ({error}) and begins again.") for name, error in self._failing.items()
+        ]
+        at, behind = self.projector.position, self.log.head - self.projector.position
         if self.projector.failure:
-            found.append(f"The read models have stopped at position {self.projector.position}; see the server's log.")
-        elif self.log.head - self.projector.position > 10_000:
-            found.append(f"The read models are {self.log.head - self.projector.position} entries behind.")
+            found.append(Fault("read models", f"The read models have stopped at position {at}; see the server's log."))
+        elif behind > 10_000:
+            found.append(Fault("read models", f"The read models are {behind} entries behind."))
         if not self._is_set_up:
-            found.append("The first account is not made yet.")
+            found.append(Fault("first account", "The first account is not made yet."))
         if not self.log.is_reachable:
-            found.append("The database is away.")
+            found.append(Fault("database", "The database is away."))
         if not self.dispatch.can_write:
-            found.append("The log cannot be written: nothing can be changed, and what is read is not recorded.")
-        telemetry.WRITABLE.set(self.dispatch.can_write)
-        found += self.signer.faults()
-        found += self.timestamps.faults() if self.timestamps else []
+            said = "The log cannot be written: nothing can be changed, and what is read is not recorded."
+            found.append(Fault("log", said))
+        found += [Fault("signer", said) for said in self.signer.faults()]
+        found += [Fault("timestamps", said) for said in (self.timestamps.faults() if self.timestamps else [])]
         if self.webhook and self.webhook.wrong:
-            found.append(f"The webhook does not get on. {self.webhook.wrong}")
+            found.append(Fault("webhook", f"The webhook does not get on. {self.webhook.wrong}"))
+        return found
+
+    def _measure(self) -> None:
+        telemetry.WRITABLE.set(self.dispatch.can_write)
         telemetry.SIGNED.set(self.signer.size)
         telemetry.CHECKPOINT_AGE.set(self.signer.age)
         telemetry.SIGNER_UP.set(self.signer.refusal is None)
         telemetry.HEAD.set(self.log.head)
         telemetry.APPLIED.set(self.projector.position)
         telemetry.PROJECTOR_UP.set(self.projector.failure is None)
-        return found
 
     async def swept(self, position: int) -> None:
         """Wait until what was erased up to a position has left old versions of rows too."""
@@ -247,7 +255,7 @@ def create_app(platform: Platform) -> Litestar:
     def given(value: object) -> Provide:
         return Provide(lambda: value, sync_to_thread=False)
 
-    def faults() -> Callable[[], list[str]]:
+    def faults() -> health.Faults:
         return platform.faults
 
     app = Litestar(

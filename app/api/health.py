@@ -1,9 +1,9 @@
 """Health, for whoever restarts things, and metrics, for whoever watches them."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
-from litestar import MediaType, Response, Router, get
+from litestar import MediaType, Request, Response, Router, get
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from msgspec import Struct
@@ -12,17 +12,28 @@ from app.api.auth import GUESTS, SCOPE, Asker
 from app.api.problems import problems
 from app.domain.tokens import Scope
 from app.domain.users import AdministratorsOnly
+from app.identity.principal import Principal
 from app.telemetry import exposition
 
 
 class Health(Struct, frozen=True):
-    """`ok` while requests are served as promised; `faults` says what is not as it should be."""
+    """`ok` while requests are served as promised; `faults` says what is not: why, to those who may read the log."""
 
     status: Literal["ok", "degraded"]
     faults: list[str]
 
 
-Faults = Callable[[], list[str]]
+class Fault(Struct, frozen=True):
+    """What is not as it should be: which part, as anybody may know, and a sentence for those who can mend it.
+
+    In the sentence there may be what a program of somebody else's said, addresses within the house, and positions.
+    """
+
+    part: str
+    says: str
+
+
+Faults = Callable[[], list[Fault]]
 """Tells what is not as it should be, now."""
 
 
@@ -37,9 +48,12 @@ async def live() -> Health:
     opt={GUESTS: True},
     responses=problems(403) | {503: ResponseSpec(Health, description="Something is away.", generate_examples=False)},
 )
-async def ready(faults: NamedDependency[Faults]) -> Response[Health]:
-    """Tell whether everything is as it should be: 200, or 503 and what is not."""
-    found = faults()
+async def ready(request: Request[Any, Any, Any], faults: NamedDependency[Faults]) -> Response[Health]:
+    """Tell whether everything is as it should be: 200, or 503 and what is not; why, to administrators and auditors."""
+    principal: Principal | None = request.state.principal
+    sees_why = principal is not None and principal.audits
+    found = [fault.says if sees_why else f"Not as it should be: {fault.part}." for fault in faults()]
+    found = list(dict.fromkeys(found))
     return Response(Health("degraded" if found else "ok", found), status_code=503 if found else 200)
 
 

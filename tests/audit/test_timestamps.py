@@ -388,7 +388,7 @@ async def test_the_platform_gets_one_by_itself_and_does_not_start_with_a_root_th
                 await asyncio.sleep(0.05)
             assert platform.timestamps is not None
             assert await platform.timestamps.stamp() is not None
-            assert not [fault for fault in platform.faults() if "timestamp" in fault]
+            assert not [fault for fault in platform.faults() if "timestamp" in fault.says]
 
 
 @contextlib.asynccontextmanager

@@ -641,7 +641,9 @@ async def test_question_30_if_the_log_cannot_be_written_changes_are_refused_503_
     assert (await town.guest.ask("POST", "/api/session", {"username": "ada", "password": PASSWORD})).status_code == 503
     ready = await town.guest.ask("GET", "/health/ready")
     assert ready.status_code == 503
-    assert "The log cannot be written" in faults(ready)
+    assert "Not as it should be: log." in faults(ready)
+    assert "cannot be written" not in faults(ready)
+    assert "The log cannot be written" in faults(await town.admin.ask("GET", "/health/ready"))
     assert WRITABLE._value.get() == 0  # pyright: ignore
     assert UNRECORDED._value.get() >= unrecorded + 2, "what was read meanwhile is counted"  # pyright: ignore
     await (await asker_of(town, town.admin)).audit(AuditQueried(question="entries"))  # the log can be read
@@ -651,10 +653,26 @@ async def test_question_30_if_the_log_cannot_be_written_changes_are_refused_503_
         while not town.platform.dispatch.can_write:
             await asyncio.sleep(0.02)
     await ada.do("POST", "/api/groups", {"slug": "late", "title": "Late"})
-    assert "cannot be written" not in faults(await town.guest.ask("GET", "/health/ready"))
+    assert "cannot be written" not in faults(await town.admin.ask("GET", "/health/ready"))
     before = town.head
     await ada.get("/api/projects/apollo")
     assert await town.kinds(before) == ["ProjectViewed"], "what was read unrecorded is recorded with the next reading"
+
+
+async def test_why_something_is_not_as_it_should_be_is_told_to_those_who_may_read_the_log_only(
+    dsn: str, tmp_path: Path
+) -> None:
+    hook = {"webhook_url": "http://siem.internal.example:1/hook", "webhook_secret": b"w" * 32}
+    async with Town.open(dsn, tmp_path, **hook) as town:
+        ada, may = await town.person("ada"), await town.person("may", auditor=True)
+        reader = await town.bearer(may, "read")
+        async with asyncio.timeout(10):
+            while (await town.guest.ask("GET", "/health/ready")).status_code == 200:
+                await asyncio.sleep(0.05)
+        for who in (town.guest, ada, reader):
+            assert faults(await who.ask("GET", "/health/ready")) == "Not as it should be: webhook."
+        for who in (town.admin, may, await town.bearer(may, "audit", "read")):
+            assert "siem.internal.example" in faults(await who.ask("GET", "/health/ready"))
 
 
 async def test_question_30_silence_is_visible(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
