@@ -13,15 +13,13 @@ from litestar.response import Stream
 from msgspec import Struct
 
 from app.api.addresses import PositionInPath
-from app.api.auth import SCOPE, Asker
+from app.api.auth import SCOPE, Asker, who_now
 from app.api.pages import MOST, PRINTABLE, Limit
 from app.api.problems import problems
 from app.domain.audits import AuditQueried, Question
 from app.domain.errors import NotFound
 from app.domain.names import Personal
 from app.domain.tokens import Scope
-from app.identity.identity import Identity
-from app.identity.principal import Principal
 from app.projections.timeline import QueryError, Timeline, TimelineEntry, shown
 
 HEARTBEAT = 10.0
@@ -140,7 +138,7 @@ async def _events(
     try:
         while True:
             done, _ = await asyncio.wait({coming}, timeout=HEARTBEAT)
-            principal = await _who(request)
+            principal = await who_now(request)
             if principal is None or not principal.audits:
                 return
             if not done:
@@ -157,15 +155,6 @@ async def _events(
 def _entry(position: int, octets: bytes) -> bytes:
     """Write an entry as the list does. No line break can be in it: they are escaped in JSON."""
     return b'{"position":%d,"entry":%b}' % (position, octets)
-
-
-async def _who(request: Request[Any, Any, Any]) -> Principal | None:
-    """Tell anew who asks: the session may have ended since, or the role."""
-    identity: Identity = request.app.state.identity
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return await identity.who(token.strip(), "token")
-    return await identity.who(request.cookies.get(identity.cookie, ""), "session")
 
 
 async def _record(asker: Asker, question: Question, about: str) -> None:

@@ -110,6 +110,11 @@ async def _record_refusal(connection: ASGIConnection[Any, Any, Any, Any], acts: 
     await acts.refused(scope["method"], route, refusal.problem(), context_of(connection), tags)
 
 
+async def who_now(connection: ASGIConnection[Any, Any, Any, Any]) -> Principal | None:
+    """Tell anew who asks, for an answer that goes on: the session may have ended since, or the role."""
+    return (await _authenticate(connection, connection.app.state.identity))[1]
+
+
 async def _authenticate(
     connection: ASGIConnection[Any, Any, Any, Any], identity: Identity
 ) -> tuple[str | None, Principal | None]:

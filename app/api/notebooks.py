@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
-from litestar import Response, Router, delete, get, post
+from litestar import Request, Response, Router, delete, get, post
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import JSONBody
@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from app.api.addresses import NotebookInPath, OnlyProject
 from app.api.answers import at, found
-from app.api.auth import GUESTS, Asker
+from app.api.auth import GUESTS, Asker, who_now
 from app.api.pages import After, Limit, Page, page_of
 from app.api.problems import NOTHING, PENDING, POSITION, problems
 from app.api.sight import Sight
@@ -187,6 +187,7 @@ async def stop_notebook(
     responses=problems(403, 404) | {200: PROGRESS},
 )
 async def show_progress(
+    request: Request[Any, Any, Any],
     notebook: NotebookInPath,
     notebooks: NamedDependency[Notebooks],
     groups: NamedDependency[Groups],
@@ -194,21 +195,23 @@ async def show_progress(
     settings: NamedDependency[Settings],
     sight: NamedDependency[Sight],
 ) -> ServerSentEvent:
-    """Stream the notebook at once and at each change (server-sent events), until it is ready, stopped or failed."""
-    viewer = sight.viewer
-    first = await _visible(notebooks, viewer, notebook)
-    with_log = await groups.is_open_to(viewer, first.group)
+    """Stream the notebook at once and at each change (server-sent events), until it is ready, stopped or failed.
+
+    Ends when the right to see it does, or the session.
+    """
+    first = await _visible(notebooks, sight.viewer, notebook)
     await sight.saw_notebook(first, log=False)
 
     async def events() -> AsyncGenerator[ServerSentEventMessage]:
-        row: NotebookPage | None = first
+        row, eyes, last = first, sight, b""
         with projector.watch(f"notebook:{notebook}") as changed:
-            while row is not None:
-                seen = _view(row, settings, with_log=with_log)
+            while True:
+                seen = _view(row, settings, with_log=await groups.is_open_to(eyes.viewer, row.group))
                 if seen.log is not None:
-                    await sight.saw_notebook(row, log=True)
-                view = msgspec.json.encode(seen).decode()
-                yield ServerSentEventMessage(data=view, event="progress", id=str(row.position))
+                    await eyes.saw_notebook(row, log=True)
+                if (view := msgspec.json.encode(seen)) != last:
+                    yield ServerSentEventMessage(data=view.decode(), event="progress", id=str(row.position))
+                    last = view
                 if row.status in SETTLED:
                     return
                 try:
@@ -216,8 +219,14 @@ async def show_progress(
                 except TimeoutError:
                     yield ServerSentEventMessage(comment="still here")
                 changed.clear()
-                rows = await notebooks.visible_to(viewer, slug=notebook)
-                row = rows[0] if rows else None
+                principal = await who_now(request)
+                if principal is None and sight.viewer is not None:
+                    return
+                eyes = sight.of_now(principal.caller if principal else None)
+                rows = await notebooks.visible_to(eyes.viewer, slug=notebook)
+                if not rows:
+                    return
+                row = rows[0]
 
     return ServerSentEvent(events(), headers={"Cache-Control": "no-store"})
 

@@ -26,6 +26,10 @@ class Sight:
         self._acts = acts
         self._privacy = privacy
 
+    def of_now(self, viewer: Caller | None) -> "Sight":
+        """Give the same one's eyes in an answer that goes on, with what they may see by now."""
+        return Sight(viewer, self._context, self._acts, self._privacy)
+
     async def saw(self, access: Access, things: Sequence[str] | None = None, power: Power | None = None) -> None:
         """Record that they saw something private, before they are told; `power`: what it took to see it."""
         await self._acts.saw(access, using(self._context, power), things)
