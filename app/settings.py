@@ -87,8 +87,10 @@ class Settings(Struct, frozen=True, kw_only=True):
             database_url=given.text("DATABASE_URL", "") or None,
             runtime=given.choice("RUNTIME", "auto", get_args(RuntimeChoice)),
             admin_username=given.username("ADMIN_USERNAME", "admin"),
-            admin_password=given.text("ADMIN_PASSWORD", "") or None,
-            secret=given.text("SECRET", "") or None,
+            admin_password=given.kept_secret("ADMIN_PASSWORD", 12, "or leave it unset, and one is generated"),
+            secret=given.kept_secret(
+                "SECRET", 32, "such as `openssl rand -base64 32` gives; all keys are derived from it"
+            ),
             notebook_memory=given.number("NOTEBOOK_MEMORY", 2048, 256, 1_048_576),
             notebook_cpus=given.number("NOTEBOOK_CPUS", 2, 1, 1024),
             notebook_pids=given.number("NOTEBOOK_PIDS", 512, 64, 1_000_000),
@@ -169,6 +171,13 @@ class Environment:
         text = self.text(name, "")
         if text and not _WEB.fullmatch(text):
             raise BadSetting(f"SOPHON_{name} has to be such as https://siem.example.org/sophon; it is {text[:300]!r}.")
+        return text or None
+
+    def kept_secret(self, name: str, shortest: int, hint: str) -> str | None:
+        """Read a text that nobody may guess, or none; what it is does not go into the message."""
+        text = self.text(name, "")
+        if text and not shortest <= len(text) <= 1024:
+            raise BadSetting(f"SOPHON_{name} has to have {shortest} to 1024 characters, {hint}; it has {len(text)}.")
         return text or None
 
     def shared_secret(self, name: str, goes_with: str) -> bytes | None:

@@ -27,7 +27,7 @@ from app.settings import Settings
 from tests.audit.drafts import draft
 from tests.database import SEALER, PrivateServer
 
-KEYS = Keys(b"the secret of a test")
+KEYS = Keys(b"k" * 32)
 REPLICA = "SET session_replication_role = replica;"
 
 
@@ -413,7 +413,7 @@ def test_the_command_tells_codes_and_mends_and_exits_by_what_it_found(
 ) -> None:
     monkeypatch.setenv("SOPHON_DATA", str(tmp_path))
     monkeypatch.setenv("SOPHON_DATABASE_URL", installed.administrator)
-    monkeypatch.setenv("SOPHON_SECRET", "the secret of a test")
+    monkeypatch.setenv("SOPHON_SECRET", "k" * 32)
     told = CliRunner().invoke(main, ["state", "doctor"])
     assert told.exit_code == 1  # there are no read models in this database
     assert "SPH-READ-003  fault" in told.stdout

@@ -11,7 +11,7 @@ from app.__main__ import main
 from app.audit.transparency.keys import SigningKey
 from app.cli.work import COULD_NOT, TAMPERED, CannotDo, run
 
-NOWHERE = {"SOPHON_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing", "SOPHON_SECRET": "a secret of a test"}
+NOWHERE = {"SOPHON_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing", "SOPHON_SECRET": "k" * 32}
 KEY = SigningKey.generate("lab.example/audit", "ed25519").verifier.text()
 
 
