@@ -296,7 +296,7 @@ def create_app(platform: Platform) -> Litestar:
         },
         openapi_config=docs.config(platform.identity.cookie),
         request_class=JsonRequest,
-        plugins=[docs.StrictBodies()],
+        plugins=[docs.StrictBodies(), docs.Security()],
         request_max_body_size=LARGEST_BODY,
         logging_config=None,
     )

@@ -28,6 +28,7 @@ from app.identity.identity import Identity
 from app.identity.principal import Principal
 from app.identity.refusals import BadToken, CrossOrigin, NotAuthenticated, ScopeMissing
 
+CSRF = "X-CSRF-Token"
 SAFE = ("GET", "HEAD", "OPTIONS")
 _NAMES = {
     kind: re.compile(str(meta.pattern))
@@ -164,7 +165,7 @@ def _check_csrf(connection: ASGIConnection[Any, Any, Any, Any], principal: Princ
     if _is_login(connection, "POST"):
         return
     expected = connection.app.state.identity.csrf_token(principal)
-    if not hmac.compare_digest(connection.headers.get("X-CSRF-Token", "").encode(), expected.encode()):
+    if not hmac.compare_digest(connection.headers.get(CSRF, "").encode(), expected.encode()):
         raise CsrfTokenMissing
 
 

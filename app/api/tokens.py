@@ -29,7 +29,8 @@ class NewToken(Struct, frozen=True, forbid_unknown_fields=True):
 
     title: Title
     scopes: Scopes = (Scope.READ,)
-    days: Annotated[int, Meta(ge=1, le=366, description="How long it lives.")] = 30
+    days: Annotated[float, Meta(ge=1, le=366, multiple_of=1, description="How long it lives.")] = 30
+    """A whole number: in JSON, 30.0 is one too, which msgspec takes for none of its integers."""
 
 
 class TokenView(Struct, frozen=True, omit_defaults=True):
