@@ -2,7 +2,8 @@
 
     SOPHON_USERNAME=admin SOPHON_PASSWORD=… python examples/first_notebook.py
 
-Plain HTTP calls and one WebSocket, with nothing of Sophon's own; needs only `aiohttp`. Every run makes new names.
+Plain HTTP calls and one WebSocket, with nothing of Sophon's own; needs only `aiohttp`. Every run makes new names, and
+leaves its notebook running, for you to look into.
 """
 
 import asyncio
@@ -45,8 +46,7 @@ async def main() -> None:
         url = await start(http, ada, notebook)
         kept = await execute(http, ada, url, "open('result.txt').read()")
         print(f"after a stop and a start, the file says {kept}")
-        await call(http, "DELETE", f"/api/notebooks/{notebook}", ada)
-        print("deleted")
+        print(f"Now open {BASE}/open/{notebook} in a browser, and sign in as {username} with the password {password}")
 
 
 async def log_in(http: aiohttp.ClientSession, username: str, password: str) -> Headers:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -13,8 +14,8 @@ from tests.acceptance.conftest import Lab
 from tests.installation import ADMINISTRATOR, PASSWORD, ROOT, Installation
 
 
-async def test_the_example_makes_a_notebook_runs_code_in_it_and_finds_its_file_after_a_restart(
-    shared: Installation,
+async def test_the_example_makes_a_notebook_runs_code_in_it_finds_its_file_and_leads_a_browser_into_it(
+    shared: Installation, context: BrowserContext, tmp_path: Path
 ) -> None:
     environment = {
         **os.environ,
@@ -34,7 +35,17 @@ async def test_the_example_makes_a_notebook_runs_code_in_it_and_finds_its_file_a
     assert done.returncode == 0, done.stderr
     assert "6*7 is 42" in done.stdout
     assert "the file says 'kept'" in done.stdout
-    assert done.stdout.rstrip().endswith("deleted")
+    last = done.stdout.splitlines()[-1]
+    (address, username, password) = re.findall(r"open (\S+) in .* sign in as (\S+) with the password (\S+)$", last)[0]
+    page = await context.new_page()
+    await page.goto(address)
+    await page.get_by_label("User name").fill(username)
+    await page.get_by_label("Password").fill(password)
+    await page.get_by_role("button", name="Sign in").click()
+    await page.get_by_text("result.txt").wait_for(timeout=60_000)
+    await page.screenshot(path=tmp_path / "lab.png")
+    administrator = await shared.administrator()
+    await administrator.do("DELETE", f"/api/notebooks/{address.rpartition('/')[2]}")
 
 
 async def test_a_browser_is_led_from_signing_in_by_a_start_button_to_jupyterlab(
