@@ -4,6 +4,7 @@ import base64
 import os
 import re
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
@@ -19,6 +20,9 @@ _WEB = re.compile(r"https?://[^\s/?#@]+(/[^\s#]*)?")
 _T = TypeVar("_T")
 
 
+LOOPBACK, EVERYWHERE = ("127.0.0.1", "::1"), ("0.0.0.0", "::")  # noqa: S104
+
+
 class BadSetting(Exception):
     """An environment variable has a value that cannot be meant."""
 
@@ -30,6 +34,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     port: int = 8000
     host: str = "localhost"
     notebook_domain: str = "localhost"
+    bind: Sequence[str] = LOOPBACK
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
     database_url: str | None = None
     runtime: RuntimeChoice = "auto"
     admin_username: str = "admin"
@@ -54,11 +61,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     @property
     def address(self) -> str:
         """Where browsers find the platform: an origin, without a slash at its end."""
-        return f"http://{self.host}{self._port}"
+        return f"{self._scheme}://{self.host}{self._port}"
 
     def notebook_address(self, notebook: str) -> str:
         """Where browsers find a notebook: an origin of its own, so that its code cannot act as the platform."""
-        return f"http://{notebook}.{self.notebook_domain}{self._port}"
+        return f"{self._scheme}://{notebook}.{self.notebook_domain}{self._port}"
 
     @property
     def signer_directory(self) -> Path:
@@ -66,14 +73,20 @@ class Settings(Struct, frozen=True, kw_only=True):
         return self.signer or self.data / "signer"
 
     @property
+    def _scheme(self) -> str:
+        return "https" if self.tls_certificate else "http"
+
+    @property
     def _port(self) -> str:
-        return "" if self.port == 80 else f":{self.port}"
+        return "" if self.port == (443 if self.tls_certificate else 80) else f":{self.port}"
 
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> "Settings":
         """Read the environment; raises `BadSetting` with a sentence that says what would do."""
         given = Environment(os.environ if environment is None else environment)
         given.together("TIMESTAMP_URL", "TIMESTAMP_ROOT")
+        given.together("TLS_CERTIFICATE", "TLS_KEY")
+        host = given.host("HOST", "localhost")
         signs = given.text("SIGNER", "") != "none"
         if not signs and given.origin("LOG_ORIGIN") is None:
             raise BadSetting(
@@ -82,8 +95,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         return cls(
             data=Path(given.text("DATA", ".sophon")).expanduser().absolute(),
             port=given.number("PORT", 8000, 1, 65535),
-            host=given.host("HOST", "localhost"),
-            notebook_domain=given.host("NOTEBOOK_DOMAIN", given.host("HOST", "localhost")),
+            host=given.public(host),
+            notebook_domain=given.public(given.host("NOTEBOOK_DOMAIN", host)),
+            bind=given.addresses("BIND", LOOPBACK if is_local(host) else EVERYWHERE),
+            tls_certificate=given.path("TLS_CERTIFICATE"),
+            tls_key=given.path("TLS_KEY"),
             database_url=given.text("DATABASE_URL", "") or None,
             runtime=given.choice("RUNTIME", "auto", get_args(RuntimeChoice)),
             admin_username=given.username("ADMIN_USERNAME", "admin"),
@@ -107,6 +123,11 @@ class Settings(Struct, frozen=True, kw_only=True):
             webhook_url=given.web("WEBHOOK_URL"),
             webhook_secret=given.shared_secret("WEBHOOK_SECRET", "WEBHOOK_URL"),
         )
+
+
+def is_local(host: str) -> bool:
+    """Whether a host is this machine to itself only."""
+    return host == "localhost" or host.endswith(".localhost")
 
 
 class Environment:
@@ -210,3 +231,27 @@ class Environment:
         if not _HOST.fullmatch(text):
             raise BadSetting(f"SOPHON_{name} has to be a host name such as lab.example.org; it is {text!r}.")
         return text
+
+    def public(self, host: str) -> str:
+        """See that a browser can be logged in at a host: it keeps our cookies over HTTPS alone, or on localhost."""
+        if not is_local(host) and not self.text("TLS_CERTIFICATE", ""):
+            raise BadSetting(
+                f"Browsers would not stay logged in at http://{host}: set SOPHON_TLS_CERTIFICATE and SOPHON_TLS_KEY to "
+                "files (PEM) for the host and, with a wildcard, the notebooks; or leave SOPHON_HOST at localhost."
+            )
+        return host
+
+    def addresses(self, name: str, default: Sequence[str]) -> Sequence[str]:
+        """Read IP addresses of this machine; without HTTPS, of its loopback alone."""
+        words = tuple(self.text(name, " ".join(default)).split())
+        try:
+            is_loopback = [ip_address(word).is_loopback for word in words]
+        except ValueError:
+            raise BadSetting(
+                f"SOPHON_{name} has to be addresses of this machine, such as `0.0.0.0 ::`; it is {' '.join(words)!r}."
+            ) from None
+        if not all(is_loopback) and not self.text("TLS_CERTIFICATE", ""):
+            raise BadSetting(
+                f"SOPHON_{name} goes with SOPHON_TLS_CERTIFICATE, which is not set: passwords are sent there."
+            )
+        return words

