@@ -34,7 +34,7 @@ async def test_a_start_on_a_database_that_takes_no_changes_answers_reads_and_ref
         await here.end(signal.SIGTERM)
 
         await started(here)
-        ready = (await here.guest.ask("GET", "/health/ready")).expect(503)
+        ready = (await admin.ask("GET", "/health/ready")).expect(503)
         assert "The log cannot be written" in ready.text
         assert (await admin.ask("GET", "/api/groups/lab")).expect(200).body == before
         (await admin.ask("GET", "/api/audit/entries")).expect(200)

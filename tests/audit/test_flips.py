@@ -42,9 +42,14 @@ def some(octets: bytes) -> list[int]:
     return random.Random(4).sample(every_bit(octets), 60)
 
 
+def signed(directory: Path) -> Iterator[Flips]:
+    """What a signature is over."""
+    yield Flips(CHECKPOINT, every_bit((directory / CHECKPOINT).read_bytes()))
+
+
 def proven(directory: Path) -> Iterator[Flips]:
-    """What a signature is over, or a hash that is signed, or what the verifier goes by."""
-    for name in (CHECKPOINT, tile_path(0, 0, 1), entries_path(0, 1)):
+    """What has a hash that is signed, or what the verifier goes by."""
+    for name in (tile_path(0, 0, 1), entries_path(0, 1)):
         yield Flips(name, every_bit((directory / name).read_bytes()))
     yield Flips(KEYS, every_bit((directory / KEYS).read_bytes()), keys=False)
     yield Flips(MANIFEST, every_bit(FORMAT, (directory / MANIFEST).read_bytes().index(FORMAT)))
@@ -73,7 +78,7 @@ def accepted(directory: Path, keys: Path, flips: Flips) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("kind", [proven, summed])
+@pytest.mark.parametrize("kind", [signed, proven, summed])
 def test_every_bit_that_is_flipped_is_rejected_by_the_shell(
     kind: Callable[[Path], Iterator[Flips]], tmp_path: Path
 ) -> None:
