@@ -17,7 +17,7 @@ run: $(UV) ## start Sophon: database, proxy, API and runtime; Ctrl-C stops it
 test: $(UV) ## run the whole suite (container and browser tests where Docker and Chromium are)
 	@$(SYNC) --all-groups
 	.venv/bin/pytest tests/domain --cov=app/domain --cov-branch --cov-fail-under=100 --cov-report=term-missing:skip-covered
-	.venv/bin/pytest --ignore=tests/domain --ignore=tests/acceptance --ignore=tests/images --numprocesses=3 --dist=worksteal
+	.venv/bin/pytest --ignore=tests/domain --ignore=tests/acceptance --ignore=tests/images --numprocesses=2 --dist=worksteal
 	.venv/bin/pytest tests/acceptance tests/images --numprocesses=2 --dist=loadfile
 
 check: static test ## check form, types and behaviour

@@ -103,18 +103,21 @@ async def test_a_password_is_kept_replaced_and_forgotten(vault: Vault) -> None:
 async def test_where_the_database_takes_no_changes_what_should_be_gone_is_named(dsn: str) -> None:
     async with Log.open(dsn, SEALER) as log:
         await Vault(log.pool).keep(OTHER, key("token", "tok_1"))
+        await log.pool.wait()  # none is being made any more, which could still take changes
         takes_changes(dsn, yes=False)
         await log.pool.drain()
         assert await Vault(log.pool).drop_ended(["tok_1", "tok_2"]) == ["tok_1"]
         takes_changes(dsn, yes=True)
-        await log.pool.drain()
-        assert await Vault(log.pool).drop_ended(["tok_1"]) == []
+        async with asyncio.timeout(10):  # a connection that was being made is not drained
+            while await Vault(log.pool).drop_ended(["tok_1"]):
+                await log.pool.drain()
         assert await Vault(log.pool).find(OTHER, "token") is None
 
 
 async def test_where_the_database_takes_no_changes_nothing_goes_on_with_what_was_to_be_erased(dsn: str) -> None:
     async with Log.open(dsn, SEALER) as log:
         await happen(log, *accounts, SubjectErased(subject=f"user:{ADA}"))
+        await log.pool.wait()  # none is being made any more, which could still take changes
         takes_changes(dsn, yes=False)
         await log.pool.drain()
         await Vault(log.pool).erase_again()

@@ -11,7 +11,6 @@ from click.testing import CliRunner, Result
 from psycopg.sql import SQL, Identifier, Literal
 
 from app.__main__ import main
-from tests.questions.platform import Town
 
 SECRET = "k" * 32
 """Of the keys that a `Town` has."""
@@ -37,16 +36,6 @@ class Desk:
         told = await self(*words, **settings)
         assert told.exit_code == 0, f"{' '.join(words)}: {told.exit_code} {told.output} {told.exception}"
         return told
-
-
-async def everything_signed(town: Town) -> int:
-    """Wait until a checkpoint covers all that there is; give how much that is."""
-    head = town.head
-    async with asyncio.timeout(20):
-        while town.platform.signer.size < head:
-            town.platform.signer.hurry()
-            await asyncio.sleep(0.05)
-    return head
 
 
 def takes_changes(dsn: str, *, yes: bool) -> None:

@@ -58,10 +58,7 @@ async def test_each_command_that_reads_is_an_entry_by_the_machines_number_for_it
     town: Town, sophon: Sophon
 ) -> None:
     await lab(town)
-    async with asyncio.timeout(20):
-        while town.platform.signer.size < town.head:
-            town.platform.signer.hurry()
-            await asyncio.sleep(0.05)
+    await town.signed()
     asked = {
         ("audit", "log", "actor:ada"): "entries",
         ("audit", "show", "project/apollo"): "state",
@@ -133,10 +130,7 @@ async def test_what_is_refused_on_the_command_line_is_an_entry_with_its_reason(t
 async def test_a_verification_of_a_database_that_takes_nothing_succeeds_and_says_what_is_missing(
     town: Town, sophon: Sophon, dsn: str
 ) -> None:
-    async with asyncio.timeout(20):
-        while not town.platform.signer.size:
-            town.platform.signer.hurry()
-            await asyncio.sleep(0.05)
+    await town.signed()
     before = town.head
     name = conninfo_to_dict(dsn)["dbname"]
     with psycopg.connect(dsn, autocommit=True) as connection:
@@ -150,10 +144,7 @@ async def test_a_verification_of_a_database_that_takes_nothing_succeeds_and_says
 async def test_a_verification_that_finds_something_adds_nothing_to_that_log(
     town: Town, sophon: Sophon, dsn: str, tmp_path: Path
 ) -> None:
-    async with asyncio.timeout(20):
-        while town.platform.signer.size < town.head:
-            town.platform.signer.hurry()
-            await asyncio.sleep(0.05)
+    await town.signed()
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("SET session_replication_role = replica")
         connection.execute("UPDATE audit.entries SET leaf_hash = sha256('') WHERE position = 1")

@@ -16,7 +16,7 @@ from app.audit.sealing.sealer import Sealer
 from app.audit.webhook import Target
 from app.domain.groups import MemberAdded, MemberRemoved
 from tests.audit.signed import superuser
-from tests.cli.desk import Desk, everything_signed
+from tests.cli.desk import Desk
 from tests.database import Databases
 from tests.domain.cast import EVE
 from tests.questions.platform import KEYS, Town, lab
@@ -29,7 +29,7 @@ async def desk(dsn: str, tmp_path: Path) -> Desk:
     """A desk on a platform that was stopped, all of whose entries are signed."""
     async with Town.open(dsn, tmp_path / "data") as town:
         await lab(town)
-        await everything_signed(town)
+        await town.signed()
     return Desk(dsn, tmp_path / "data")
 
 

@@ -10,7 +10,7 @@ from app.audit.log import Log
 from app.audit.sealing.sealer import Sealer
 from app.domain.audits import AuditQueried
 from app.domain.model import events
-from tests.cli.desk import Desk, everything_signed, takes_changes
+from tests.cli.desk import Desk, takes_changes
 from tests.database import Databases
 from tests.questions.platform import KEYS, Town, lab
 
@@ -50,7 +50,7 @@ async def desk(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -
         async with Town.open(await application(dsn, KEYS), data) as town:
             await lab(town)
             token = await town.bearer(town.admin, "read", "admin", "audit")
-            await everything_signed(town)
+            await town.signed()
         bearer = token.headers["Authorization"].removeprefix("Bearer ")
         takes_changes(dsn, yes=False)
         yield Desk(dsn, data, SOPHON_TOKEN=bearer)

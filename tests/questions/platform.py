@@ -93,12 +93,13 @@ class Town:
         return self.platform.log.head
 
     async def signed(self) -> int:
-        """Wait until everything is signed, and give how much that is."""
+        """Wait until a checkpoint of everything is given out, which is after it is signed; give how much that is."""
         head = self.head
-        async with asyncio.timeout(20):
-            while self.platform.signer.size < head:
+        async with asyncio.timeout(30):
+            while (newest := await self.platform.tree.newest()) is None or newest.size < head:
+                self.platform.signer.hurry()
                 await asyncio.sleep(0.05)
-        return self.platform.signer.size
+        return newest.size
 
     async def since(self, position: int, *types: str) -> list[Record]:
         """Give what was appended after a position, of some types or of all."""

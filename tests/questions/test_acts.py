@@ -453,10 +453,7 @@ async def test_question_7_every_route_that_reads_the_log_says_who_asked_what(tow
     auditor = await town.person("may", auditor=True)
     about_the_log = {path for method, path in routes_of(town) if method == "GET" and "audit" in path}
     assert about_the_log == READS.keys() | PUBLIC.keys()
-    async with asyncio.timeout(20):
-        while not town.platform.signer.size:
-            town.platform.signer.hurry()
-            await asyncio.sleep(0.05)
+    await town.signed()
     for route, (asked, question) in READS.items():
         path = asked.format(bob=bob.user) if asked.startswith("/") else route + asked
         await town.platform.acts.tell()  # so that each refusal is told by itself

@@ -47,10 +47,7 @@ async def test_question_13_a_superuser_who_passes_for_a_replica_succeeds_and_is_
     """Not prevented, but found: exit code 1, the position, and a file of evidence."""
     async with Town.open(dsn, tmp_path / "data") as town:
         await town.person("ada")
-        size = town.head
-        async with asyncio.timeout(20):
-            while town.platform.signer.size < size:
-                await asyncio.sleep(0.05)
+        await town.signed()
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("SET session_replication_role = replica")
         connection.execute(
@@ -104,7 +101,7 @@ async def test_question_27_retention_per_class_legal_hold_pruning_logged(
         await ada.do("POST", "/api/groups", {"slug": "lab", "title": "Lab"})
         await ada.do("POST", "/api/projects", {"slug": "gemini", "group": "lab", "title": "Gemini"})
         await town.admin.do("PUT", "/api/audit/holds/project/gemini", {"reason": {"text": "An inquiry."}})
-        await _signed(town)
+        await town.signed()
         sophon = _Sophon(dsn, tmp_path / "data", monkeypatch, SOPHON_RETENTION="reads=30")
         await sophon.did("audit", "export", str(tmp_path / "export"))
         before, then = await town.since(0), f"/api/audit/state/user/{ada.user}?as_of={town.head}"
@@ -126,7 +123,7 @@ async def test_question_27_retention_per_class_legal_hold_pruning_logged(
         assert changed == [1, 3]  # 2 is about what is held, 4 is of a class that has no term
         assert [after[n - 1].entry.type for n in changed] == ["Pruned", "Pruned"]
         assert await auditor.get(then) == state
-        await _signed(town)
+        await town.signed()
         told = await sophon.did("audit", "verify", "--evidence", str(tmp_path))
         assert "2 entries pruned" in told.stderr
         await sophon.did("audit", "export", str(tmp_path / "export"))
@@ -143,15 +140,6 @@ async def _long_ago(dsn: str) -> None:
     with psycopg.connect(dsn) as connection:
         text, hashes = b"\n".join(lines).decode(), b"".join(map(leaf_hash, lines))
         connection.execute("SELECT audit.append(0, %s, %s, NULL)", (text, hashes))
-
-
-async def _signed(town: Town) -> None:
-    """Wait until everything up to now is signed and given out."""
-    size = town.head
-    async with asyncio.timeout(30):
-        while (newest := await town.platform.tree.newest()) is None or newest.size < size:
-            town.platform.signer.hurry()
-            await asyncio.sleep(0.05)
 
 
 async def _token(town: Town, person: Person, scope: str = "admin") -> str:
@@ -217,7 +205,7 @@ async def test_question_29_auditors_cannot_write_nobody_erases_restores_or_rotat
         head = town.head
         await town.admin.do("PUT", f"/api/users/{zoe.user}/roles", {"administrator": False, "auditor": False})
         await ada.do("POST", "/api/projects", {"slug": "lost", "group": "lab", "title": "Lost"})
-        await _signed(town)
+        await town.signed()
     await sophon.did("audit", "export", str(tmp_path / "export"))  # nobody is there any more to sign what this records
     signed = open_exported(tmp_path / "export").checkpoint.size
     with psycopg.connect(dsn, autocommit=True) as connection:

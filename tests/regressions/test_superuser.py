@@ -1,6 +1,5 @@
 """What a superuser did to the database, and what neither `audit verify` nor the doctor said of it."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
@@ -59,9 +58,7 @@ async def _place(data: Path) -> AsyncGenerator[Place]:
         own = await application(server.dsn, KEYS)
         async with Town.open(own, data) as town:
             ada, bob = await lab(town)
-            while town.platform.signer.size < town.head:
-                town.platform.signer.hurry()
-                await asyncio.sleep(0.1)
+            await town.signed()
             yield Place(town, ada, bob, server.dsn, own, data)
 
 
