@@ -1,16 +1,19 @@
 """The vault: keys open once they are kept, until they expire or are dropped."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from psycopg import AsyncConnection
 from psycopg.errors import ReadOnlySqlTransaction
+from psycopg_pool import AsyncConnectionPool
 
 from app.audit.log import Log
 from app.audit.sealing.vault import Key, KeyKind, Vault
 from app.domain.subjects import SubjectErased
 from tests.audit.signed import superuser
-from tests.cli.desk import takes_changes
 from tests.database import SEALER
 from tests.domain.cast import ADA, accounts
 from tests.projections.test_read_models import happen
@@ -100,29 +103,30 @@ async def test_a_password_is_kept_replaced_and_forgotten(vault: Vault) -> None:
     assert await vault.password("usr_2") == "$argon2id$2"
 
 
-async def test_where_the_database_takes_no_changes_what_should_be_gone_is_named(dsn: str) -> None:
-    async with Log.open(dsn, SEALER) as log:
-        await Vault(log.pool).keep(OTHER, key("token", "tok_1"))
-        await log.pool.wait()  # none is being made any more, which could still take changes
-        takes_changes(dsn, yes=False)
-        await log.pool.drain()
-        assert await Vault(log.pool).drop_ended(["tok_1", "tok_2"]) == ["tok_1"]
-        takes_changes(dsn, yes=True)
-        async with asyncio.timeout(10):  # a connection that was being made is not drained
-            while await Vault(log.pool).drop_ended(["tok_1"]):
-                await log.pool.drain()
-        assert await Vault(log.pool).find(OTHER, "token") is None
+@contextlib.asynccontextmanager
+async def read_only(dsn: str) -> AsyncGenerator[Vault]:
+    """Give a vault whose every connection takes no changes."""
+    options = {"autocommit": True, "options": "-c default_transaction_read_only=on"}
+    async with AsyncConnectionPool(
+        dsn, connection_class=AsyncConnection, kwargs=options, min_size=1, open=False
+    ) as pool:
+        yield Vault(pool)
+
+
+async def test_where_the_database_takes_no_changes_what_should_be_gone_is_named(dsn: str, vault: Vault) -> None:
+    await vault.keep(OTHER, key("token", "tok_1"))
+    async with read_only(dsn) as unchanging:
+        assert await unchanging.drop_ended(["tok_1", "tok_2"]) == ["tok_1"]
+    assert await vault.drop_ended(["tok_1"]) == []
+    assert await vault.find(OTHER, "token") is None
 
 
 async def test_where_the_database_takes_no_changes_nothing_goes_on_with_what_was_to_be_erased(dsn: str) -> None:
     async with Log.open(dsn, SEALER) as log:
         await happen(log, *accounts, SubjectErased(subject=f"user:{ADA}"))
-        await log.pool.wait()  # none is being made any more, which could still take changes
-        takes_changes(dsn, yes=False)
-        await log.pool.drain()
-        await Vault(log.pool).erase_again()
+    async with read_only(dsn) as vault:
+        await vault.erase_again()
         with superuser(dsn) as connection:
-            connection.execute("SET default_transaction_read_only = off")
             connection.execute("INSERT INTO vault.passwords VALUES (%s, 'from a backup')", (ADA,))
         with pytest.raises(ReadOnlySqlTransaction):
-            await Vault(log.pool).erase_again()
+            await vault.erase_again()
