@@ -8,6 +8,7 @@ from app.audit.entry import Draft, Entry, Record, encode, leaf_hash
 from app.audit.recent import Condition, Recent
 from app.audit.sealing.keyring import Keyring
 from app.audit.sealing.sealer import Disclosure
+from app.audit.transparency.strict import HASH
 
 
 class ConditionViolated(Exception):
@@ -50,8 +51,8 @@ class Batch:
         self.decided = decided
         self.disclosed = disclosed
         self.records = [record for _, records in decided for record in records]
-        self.lines = b"\n".join(record.octets for record in self.records).decode()
-        self.hashes = b"".join(leaf_hash(record.octets) for record in self.records)
+        self.lines = b"\n".join([record.octets for record in self.records])
+        self.hashes = b"".join([leaf_hash(record.octets) for record in self.records])
         self.parcel: str | None = None
         """What the vault takes in with it."""
 
@@ -59,6 +60,11 @@ class Batch:
     def head(self) -> int:
         """Where the log ends with it."""
         return self.after + len(self.records)
+
+    @property
+    def end(self) -> bytes | None:
+        """Give the hash of its last entry, if it has any."""
+        return self.hashes[-HASH:] or None
 
     @property
     def appends(self) -> list[Append]:

@@ -41,6 +41,7 @@ async def test_writers_in_two_processes_get_what_they_would_get_one_after_the_ot
 ) -> None:
     with databases.fresh() as dsn, pytest.MonkeyPatch.context() as patch:
         patch.setattr(writer, "BATCH", sizes[0])
+        patch.setattr(writer, "ALONE", sizes[0])
         patch.setattr(writer, "READ_ON", sizes[1])
         patch.setattr(recent, "KEEP", sizes[2])
         run = Run()
@@ -81,41 +82,6 @@ async def test_nothing_is_refused_because_of_what_was_not_appended_after_all(dsn
         )
         assert [type(outcome) for outcome in outcomes] == [ConditionViolated, int]
         assert [record.entry.type for record in (await log.read()).records] == ["start", "theirs", "second"]
-
-
-async def test_what_was_made_ready_on_top_of_a_batch_that_failed_is_decided_on_anew(
-    log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each goes alone, and the second is made ready while the first is under way, which the database then refuses."""
-    monkeypatch.setattr(writer, "ALONE", 1)
-    monkeypatch.setattr(writer, "BATCH", 1)
-    known = draft("start")
-    await log.append([known])
-    outcomes = await asyncio.gather(
-        log.append([replace(draft("first"), id=known.id)]),
-        log.append([draft("second")], unless("first")),
-        log.append([draft("third")], unless("second", after=1)),
-        return_exceptions=True,
-    )
-    assert [type(outcome) for outcome in outcomes] == [psycopg.errors.UniqueViolation, int, ConditionViolated]
-    assert [record.entry.type for record in (await log.read()).records] == ["start", "second"]
-
-
-async def test_the_next_batch_is_made_ready_while_one_is_under_way(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    insert: Insert = writer._insert  # pyright: ignore[reportPrivateUsage]
-    preparer = log._writer._preparer  # pyright: ignore[reportPrivateUsage]
-    ready: list[int] = []
-
-    async def look(connection: AsyncConnection, batch: Batch) -> int:
-        head = await insert(connection, batch)
-        ready.append(preparer.head - batch.head)
-        return head
-
-    await log.append([draft()])
-    monkeypatch.setattr(writer, "_insert", look)
-    await asyncio.gather(*(log.append([draft()]) for _ in range(2 * writer.ALONE)))
-    assert ready == [writer.ALONE, 0]
-    assert [record.position for record in (await log.read()).records] == list(range(1, 2 * writer.ALONE + 2))
 
 
 async def test_what_an_append_adds_does_not_violate_its_own_condition(log: Log) -> None:
@@ -287,6 +253,9 @@ async def test_a_commit_whose_answer_was_lost_is_looked_up(
     insert: Insert = writer._insert  # pyright: ignore[reportPrivateUsage]
     lost: list[int] = []
 
+    def nothing(*_: object) -> None:
+        """Send nothing ahead."""
+
     async def lose_every_other_answer(connection: AsyncConnection, batch: Batch) -> int:
         lost.append(batch.after)
         if len(lost) % 2:
@@ -295,6 +264,7 @@ async def test_a_commit_whose_answer_was_lost_is_looked_up(
             raise psycopg.OperationalError("the connection was lost")
         return await insert(connection, batch)
 
+    monkeypatch.setattr(writer.Writer, "_made_ready", nothing)
     monkeypatch.setattr(writer, "_insert", lose_every_other_answer)
     monkeypatch.setattr(writer, "BATCH", 3)
     drafts = [[draft("A", [f"n:{n}"]), draft("B"), draft("C")] for n in range(12)]

@@ -32,18 +32,21 @@ LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE COST 10000 AS
 $$ BEGIN RETURN string_to_array(type || ' ' || array_to_string(tags, E'\x1f' || type || ' '), E'\x1f'); END $$;
 CREATE INDEX IF NOT EXISTS entries_keys ON audit.entries USING gin (audit.keys(type, tags)) WITH (fastupdate = off);
 
--- Appends a batch (canonical JSON, one entry a line; 32 bytes of hash each) if the log ends where the writer believes,
--- and takes into the vault what belongs to it (null: nothing does), all or nothing. What the batch says was erased, or
+-- Appends a batch (canonical JSON, one entry a line; 32 bytes of hash each) if the log ends where the writer believes
+-- (and with the entry whose hash is `upon`, if that is given: another's may stand there, as many), and takes into the vault what belongs to it (null: nothing does), all or nothing. What the batch says was erased, or
 -- pruned, is. Returns where the log ended: the writer's own belief if the batch was appended, something else if nothing was;
--- -1 if something was sealed under a key that is no more.
-DROP FUNCTION IF EXISTS audit.append(bigint, text, bytea);
-CREATE OR REPLACE FUNCTION audit.append(believed bigint, lines text, hashes bytea, disclosures json) RETURNS bigint
-LANGUAGE plpgsql AS $$
-DECLARE head bigint; said bigint;
+-- -1 if something was sealed under a key that is no more; -2 if another entry stands where the log ends.
+DROP FUNCTION IF EXISTS audit.append(bigint, text, bytea, json);
+CREATE OR REPLACE FUNCTION audit.append(
+    believed bigint, lines text, hashes bytea, disclosures json, upon bytea DEFAULT NULL
+) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE head bigint; stands bytea; said bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock(7305796);  -- held until the commit is visible, so positions commit in order
-    SELECT coalesce(max(position), 0) INTO head FROM audit.entries;
+    SELECT position, leaf_hash INTO head, stands FROM audit.entries ORDER BY position DESC LIMIT 1;
+    head := coalesce(head, 0);
     IF head = believed THEN
+        IF upon <> stands THEN RETURN -2; END IF;
         IF disclosures IS NOT NULL THEN
             IF NOT vault.take_in(disclosures) THEN RETURN -1; END IF;
         END IF;
