@@ -1,6 +1,7 @@
 """The event loop as the application runs it, and callers who do one thing after another until the time is up."""
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -10,6 +11,7 @@ import uvloop
 
 def event_loop() -> asyncio.Runner:
     """Give a runner on uvloop: it keeps what was opened in it open from round to round."""
+    gc.freeze()
     return asyncio.Runner(loop_factory=uvloop.new_event_loop)
 
 

@@ -30,7 +30,7 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 Outcome = Literal["success", "refused", "failed"]
 
 
-class Actor(Struct, frozen=True, omit_defaults=True):
+class Actor(Struct, frozen=True, gc=False, omit_defaults=True):
     """Who did it. `obo`: the user on whose behalf. `role`: the power it took, beyond what they are to the group."""
 
     kind: Literal["user", "service", "system", "guest"]
@@ -52,13 +52,13 @@ ON_THE_SERVER = re.compile(r"cli:uid-[0-9]{1,10}")
 """The id of an actor, of the kind system, who used the command line there: the machine's number for them, no name."""
 
 
-class Source(Struct, frozen=True):
+class Source(Struct, frozen=True, gc=False):
     """From where it was done: the digest of an address (RFC 9901)."""
 
     digests: tuple[str, ...] = field(name="_sd", default=())
 
 
-class Said(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Said(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What an entry says, but for its time."""
 
     actor: Actor
@@ -74,14 +74,14 @@ class Said(Struct, frozen=True, kw_only=True, omit_defaults=True):
     v: int
 
 
-class Entry(Said, frozen=True, kw_only=True, omit_defaults=True):
+class Entry(Said, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What is recorded. Its canonical bytes are what `encode` gives; they are hashed, stored and never made again."""
 
     at: datetime
     source: Source | None = None
 
 
-class Draft(Said, frozen=True, kw_only=True):
+class Draft(Said, frozen=True, gc=False, kw_only=True):
     """An entry that has no time yet: the log gives it, so that times never decrease."""
 
     disclosures: tuple[Disclosure, ...] = ()

@@ -36,7 +36,7 @@ CONNECTION: dict[str, Any] = {
 }
 """A server that does not answer is one that is away."""
 
-QUIET = 0.01
+QUIET = 0.05
 """Seconds between two notices to other processes: each wakes all of them, and in a commit it would lengthen that."""
 
 _log = structlog.get_logger(__name__)

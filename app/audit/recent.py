@@ -12,7 +12,7 @@ KEEP = 20_000
 """Entries. A decision that took longer than it takes to append so many is checked by the database instead."""
 
 
-class Condition(Struct, frozen=True):
+class Condition(Struct, frozen=True, gc=False):
     """Append only if nothing after position `after` matches any of the selections."""
 
     selections: tuple[Selection, ...]

@@ -1,5 +1,6 @@
 """How a command does its work: the settings read, the loop run, a failure told in one sentence and an exit code."""
 
+import gc
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
@@ -43,6 +44,7 @@ def run(work: Callable[[Settings], Awaitable[Any]], failure: int = COULD_NOT) ->
     try:
         settings = Settings.read()
         set_up_logging(settings.log_format)
+        gc.freeze()  # what is imported stays: no collection has to look at it again
         uvloop.run(_awaited(work, settings))
     except CannotDo as error:
         _end(error, error.code)

@@ -7,7 +7,7 @@ from msgspec import Struct
 from app.domain.event import Event
 
 
-class Selection(Struct, frozen=True):
+class Selection(Struct, frozen=True, gc=False):
     """Events of any of these types (none: of every type) that carry all of these tags (none: whatever tags)."""
 
     types: tuple[str, ...] = ()

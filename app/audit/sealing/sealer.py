@@ -33,7 +33,7 @@ class SealBroken(Exception):
     """What was sealed is not what is there, or not under this key."""
 
 
-class Disclosure(Struct, frozen=True):
+class Disclosure(Struct, frozen=True, gc=False):
     """One value that an entry holds as a digest only: whose it is, what its field is called, and how it is shown."""
 
     subject: str
