@@ -28,6 +28,9 @@ from app.projections.replay import Progress, Replay, in_silence
 EVERY = timedelta(days=1)
 LOOK_EVERY = 600.0
 
+# Of a table that was just filled nothing is known: each page of it would be found by a sort of all of them.
+_SETTINGS = "SET LOCAL TimeZone = 'UTC'; SET LOCAL enable_sort = off"
+
 _canonical = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -67,7 +70,7 @@ async def seal_generation(log: Log, connection: AsyncConnection, context: Contex
     live = Generation(log)
     async with connection.transaction():
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        await connection.execute("SET LOCAL TimeZone = 'UTC'")
+        await connection.execute(_SETTINGS)
         position = await live.bookmark(connection)
         if position is None:
             return None
@@ -141,7 +144,7 @@ class Checking:
             return known
         schema = self._replay.generation.schema
         async with self._connection.transaction():
-            await self._connection.execute("SET LOCAL TimeZone = 'UTC'")
+            await self._connection.execute(_SETTINGS)
             found = await digest_of(self._connection, model, schema)
         self._known[model.table()] = found
         return found

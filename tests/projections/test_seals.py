@@ -6,13 +6,15 @@ from typing import Any
 import pytest
 
 from app.audit.log import Log
+from app.domain.notebooks import NotebookCreated
 from app.domain.states import StateSealed
+from app.projections import read_model as read_model_module
 from app.projections import seals as seals_module
 from app.projections.generation import MODELS, Generation
 from app.projections.notebooks import Notebooks
 from app.projections.rebuild import rebuild
 from app.projections.seals import seal_generation, seals_of, verify_seals
-from tests.domain.cast import plots
+from tests.domain.cast import APOLLO, LAB, plots
 from tests.projections.histories import History
 from tests.projections.test_read_models import happen, projecting
 
@@ -74,6 +76,23 @@ async def test_a_digest_is_of_the_rows_and_not_of_the_clock_or_the_place(log: Lo
         await connection.execute("RESET TimeZone")
     one, other = await seals_of(log)
     assert one.digests == other.digests
+
+
+async def test_a_table_that_was_just_filled_is_digested_along_its_key_and_not_sorted_for_each_page(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_model_module, "PAGE", 100)
+    named = (f"notebook-{number}" for number in range(400))
+    await happen(log, *(NotebookCreated(notebook=name, project=APOLLO, group=LAB, title="Plots") for name in named))
+    await rebuild(log)
+    query = "SELECT seq_scan FROM pg_stat_user_tables WHERE schemaname = 'read' AND relname = 'notebooks'"
+    async with log.pool.connection() as connection:
+        told: list[tuple[int]] = []
+        for _ in range(2):
+            await connection.execute("SELECT pg_stat_force_next_flush()")
+            told += await (await connection.execute(query)).fetchall()
+            await seal_generation(log, connection)
+    assert told[0] == told[1]
 
 
 async def test_a_digest_depends_on_every_row_and_column(log: Log) -> None:
