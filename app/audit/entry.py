@@ -30,7 +30,7 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 Outcome = Literal["success", "refused", "failed"]
 
 
-class Actor(Struct, frozen=True, gc=False, omit_defaults=True):
+class Actor(Struct, frozen=True, omit_defaults=True, gc=False):
     """Who did it. `obo`: the user on whose behalf. `role`: the power it took, beyond what they are to the group."""
 
     kind: Literal["user", "service", "system", "guest"]
@@ -58,7 +58,7 @@ class Source(Struct, frozen=True, gc=False):
     digests: tuple[str, ...] = field(name="_sd", default=())
 
 
-class Said(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+class Said(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What an entry says, but for its time."""
 
     actor: Actor
@@ -74,14 +74,14 @@ class Said(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     v: int
 
 
-class Entry(Said, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+class Entry(Said, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What is recorded. Its canonical bytes are what `encode` gives; they are hashed, stored and never made again."""
 
     at: datetime
     source: Source | None = None
 
 
-class Draft(Said, frozen=True, gc=False, kw_only=True):
+class Draft(Said, frozen=True, kw_only=True):
     """An entry that has no time yet: the log gives it, so that times never decrease."""
 
     disclosures: tuple[Disclosure, ...] = ()
@@ -159,20 +159,21 @@ class UnreadableEntry(Exception):
     """An entry is of a type, or has a shape, that this release cannot read. Update, or rebuild with the right one."""
 
 
-class Record:
+class Record(Struct, eq=False, gc=False):
     """An entry at its position. The event in it is decoded when somebody asks, and once.
 
     What was sealed is read as `ERASED`, unless its disclosures are attached: see `Log.reveal`.
     """
 
-    __slots__ = ("_disclosures", "_event", "entry", "octets", "position")
+    position: int
+    octets: bytes
+    entry: Entry = None  # pyright: ignore[reportAssignmentType]  # decoded from the octets if it is not given
+    _event: Event | None = None
+    _disclosures: tuple[Disclosure, ...] = ()
 
-    def __init__(self, position: int, octets: bytes, entry: Entry | None = None) -> None:
-        self.position = position
-        self.octets = octets
-        self.entry = entry or _decode_entry(octets)
-        self._event: Event | None = None
-        self._disclosures: tuple[Disclosure, ...] = ()
+    def __post_init__(self) -> None:
+        if self.entry is None:  # pyright: ignore[reportUnnecessaryComparison]
+            self.entry = _decode_entry(self.octets)
 
     @property
     def event(self) -> Event:
@@ -180,6 +181,11 @@ class Record:
         if self._event is None:
             self._event = _decode_event(self)
         return self._event
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether digests stand in its data for what was sealed."""
+        return self.entry.type in _SEALED and b'"_sd":' in bytes(self.entry.data)
 
     @property
     def disclosures(self) -> tuple[Disclosure, ...]:
@@ -219,6 +225,10 @@ def leaf_hash(octets: bytes) -> bytes:
 
 _decode_entry = msgspec.json.Decoder(Entry).decode
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_digests = msgspec.json.Decoder(list[str]).decode
+
+_SEALED = frozenset(name for name, type_ in EVENTS.items() if sealed_fields(type_))
+"""The types of events that have anything to seal. Others are not looked through for digests."""
 
 
 def readable(records: Sequence[Record]) -> tuple[Sequence[Record], UnreadableEntry | None]:
@@ -240,11 +250,9 @@ def _decode_event(record: Record) -> Event:
     decoder = _decoder(record.entry.type)
     if decoder is None:
         raise UnreadableEntry(f"Entry {record.position} is a {record.entry.type}, which this release does not know.")
-    data = bytes(record.entry.data)
-    if b'"_sd":' in data:
-        data = _filled(data, EVENTS[record.entry.type], record.disclosures)
+    data = record.entry.data
     try:
-        return decoder.decode(data)
+        return decoder.decode(_filled(bytes(data), decoder.type, record.disclosures) if record.is_sealed else data)
     except msgspec.ValidationError as error:
         raise UnreadableEntry(f"Entry {record.position}, a {record.entry.type}, cannot be read: {error}") from error
 
@@ -252,7 +260,7 @@ def _decode_event(record: Record) -> Event:
 def _filled(data: bytes, type_: type[Event], disclosures: Sequence[Disclosure]) -> bytes:
     """Put back what was sealed, or `ERASED` where it is not disclosed. A field that stands in the data stays."""
     standing = _decode_fields(data)
-    digests = msgspec.json.decode(standing["_sd"], type=list[str])
+    digests = _decode_digests(standing["_sd"])
     known = {one.name: one.value for one in disclosures if one.digest in digests}
     missing = {name: known.get(name, erased) for name, erased in sealed_fields(type_) if name not in standing}
     return data[:-1] + b"," + _encode(missing)[1:] if missing else data

@@ -7,7 +7,8 @@ from msgspec import Struct
 from app.domain.names import tags_of
 
 
-class Event(Struct, frozen=True, gc=False, kw_only=True):
+# `gc=False`: frozen words make no circle, and whoever folds a log would have the collector look through all of them.
+class Event(Struct, frozen=True, kw_only=True, gc=False):
     """A fact. Its type is its class's name; its tags are the names in its fields.
 
     A new optional field needs a default; any other change is a new event and an upcast.

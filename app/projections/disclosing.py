@@ -24,7 +24,7 @@ async def disclosed(
     Those that hold something are copies: others read the same records, and are to see and keep nothing of it. With
     `erased`, that subject's are not shown even if the vault still has them: the log says so first.
     """
-    copies = {record.position: _copy(record) for record in records if b'"_sd":' in record.octets}
+    copies = {record.position: _copy(record) for record in records if record.is_sealed}
     if copies:
         await log.reveal(connection, list(copies.values()))
     for copy in copies.values() if erased else ():

@@ -13,7 +13,7 @@ from app.domain.names import Title, UserId
 from app.projections.read_model import ReadModel
 
 
-class GroupPage(Struct, frozen=True):
+class GroupPage(Struct, frozen=True, gc=False):
     """A group. Its members are for registered users' eyes."""
 
     slug: GroupName

@@ -18,7 +18,7 @@ from app.projections.projects import VISIBLE, eyes_of
 from app.projections.read_model import ReadModel, of_those
 
 
-class NotebookPage(Struct, frozen=True):
+class NotebookPage(Struct, frozen=True, gc=False):
     """A notebook and its newest run."""
 
     slug: NotebookName

@@ -29,7 +29,7 @@ def eyes_of(viewer: Caller | None) -> dict[str, object]:
     }
 
 
-class ProjectPage(Struct, frozen=True):
+class ProjectPage(Struct, frozen=True, gc=False):
     """A project."""
 
     slug: ProjectName

@@ -11,7 +11,7 @@ from app.domain.tokens import Scopes, TokenId, TokenIssued, TokenRevoked
 from app.projections.read_model import ReadModel
 
 
-class TokenPage(Struct, frozen=True):
+class TokenPage(Struct, frozen=True, gc=False):
     """A token that was not revoked."""
 
     token: TokenId

@@ -13,7 +13,7 @@ from app.domain.users import UserCreated, UserRolesChanged
 from app.projections.read_model import ReadModel
 
 
-class UserPage(Struct, frozen=True):
+class UserPage(Struct, frozen=True, gc=False):
     """A user as others see them."""
 
     user: UserId
