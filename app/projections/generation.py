@@ -83,15 +83,18 @@ class Generation:
         row = await cursor.fetchone()
         return row[0] if row and row[1] == self.shape else None
 
+    def folds(self, record: Record) -> bool:
+        """Whether a row is folded from this record."""
+        return record.entry.type in self._by_type
+
     async def apply(self, connection: AsyncConnection, records: Sequence[Record]) -> set[str]:
-        """Fold the records that follow on the bookmark; give the names of the tables that were touched.
+        """Fold the records that follow on the bookmark, as much of them as is disclosed; name the tables touched.
 
         Inside a transaction of the caller's, who moves the bookmark in it too.
         """
-        wanted = [record for record in records if record.entry.type in self._by_type]
         found: dict[int, list[Record]] = {}
-        for record in await disclosed(self._log, connection, wanted):
-            for number in self._by_type[record.entry.type]:
+        for record in records:
+            for number in self._by_type.get(record.entry.type, ()):
                 found.setdefault(number, []).append(record)
         for number, mine in found.items():
             await self.models[number].apply(connection, self.schema, mine)

@@ -12,6 +12,7 @@ from psycopg import AsyncConnection
 from app.audit.entry import Record, readable
 from app.audit.log import Log
 from app.audit.writer import LogUnavailable
+from app.projections.disclosing import disclosed
 from app.projections.generation import LOCK, Generation
 from app.projections.guarded import is_alone
 from app.projections.leftovers import drop_outlived
@@ -119,7 +120,7 @@ class Projector:
         if bookmark is None or bookmark < records[0].position - 1:
             return False
         if missing := [record for record in records if record.position > bookmark]:
-            await self._live.apply(connection, missing)
+            await self._live.apply(connection, await disclosed(self._log, connection, missing))
             await self._live.advance(connection, missing[-1].position)
         return True
 

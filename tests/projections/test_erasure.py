@@ -1,7 +1,12 @@
 """Erasure: what was sealed for somebody goes from every read model and every generation, however it was made."""
 
-import pytest
+import asyncio
+from collections.abc import Sequence
 
+import pytest
+from psycopg import AsyncConnection
+
+from app.audit.entry import Record
 from app.audit.log import Log
 from app.domain.names import ERASED, Personal
 from app.domain.notebooks import NotebookCreated
@@ -108,6 +113,39 @@ async def test_a_rebuild_that_was_interrupted_before_an_erasure_forgets_as_it_go
     await happen(log, *(SubjectErased(subject=one) for one in await subjects_of(log)))
     done = await rebuild(log, keep_old=False)
     assert done.began_at == before
+    assert await holding(log, CANARY) == []
+
+
+async def test_a_rebuild_forgets_what_was_erased_after_it_had_read_it_and_before_it_was_folded(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, ahead, apply, reveal = (
+        await happen(log, *plots, renamed, wanted, died),
+        set[int](),
+        Generation.apply,
+        Log.reveal,
+    )
+
+    async def read(log: Log, connection: AsyncConnection, records: Sequence[Record]) -> Sequence[Record]:
+        revealed = await reveal(log, connection, records)
+        ahead.update(one.position for one in revealed if one.event == died)
+        return revealed
+
+    async def fold(generation: Generation, connection: AsyncConnection, records: Sequence[Record]) -> set[str]:
+        while not ahead and records[-1].position == before - 1:
+            await asyncio.sleep(0.01)
+        if ahead and log.head == before:
+            await happen(log, *(SubjectErased(subject=one) for one in await subjects_of(log)))
+        assert all(one.position == before or one.event != died for one in records)
+        return await apply(generation, connection, records)
+
+    monkeypatch.setattr(replay_module, "PAGE", 1)
+    monkeypatch.setattr(Log, "reveal", read)
+    monkeypatch.setattr(Generation, "apply", fold)
+    async with asyncio.timeout(20):
+        done = await rebuild(log)
+    assert ahead == {before}
+    assert done.position > before
     assert await holding(log, CANARY) == []
 
 
