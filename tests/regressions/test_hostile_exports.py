@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from app.audit.evidence.bundles import write
 from app.audit.evidence.exported import segment_name, sums
 from app.audit.evidence.plain import put_file
+from app.audit.evidence.trust import Unverifiable
 from app.audit.transparency.keys import SigningKey
 from tests.audit.signed import ORIGIN, moments, written
 
@@ -116,4 +118,14 @@ def test_an_export_is_not_continued_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "000").symlink_to(kept)
     with pytest.raises(OSError, match="symbolic"):
         put_file(str(tmp_path / "000"), b"theirs")
+    assert kept.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("octets", [b"mine", b"theirs"])
+def test_a_link_in_the_place_of_a_tile_is_neither_followed_nor_taken_for_it(octets: bytes, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.write_bytes(b"mine")
+    (tmp_path / "000").symlink_to(kept)
+    with pytest.raises(Unverifiable, match="link"):
+        write(tmp_path, "000", octets)
     assert kept.read_bytes() == b"mine"

@@ -84,11 +84,15 @@ def write(directory: Path, name: str, octets: bytes) -> None:
     """Write a tile or a bundle, unless it is there."""
     path = f"{directory}/{name}"
     try:
-        if os.stat(path).st_size == len(octets) and Path(path).read_bytes() == octets:
-            return
+        put_file(path, octets, new=True)
     except FileNotFoundError:
         os.makedirs(path.rpartition("/")[0], exist_ok=True)
-    put_file(path, octets)
+        put_file(path, octets, new=True)
+    except FileExistsError:
+        with open_plain(Path(path)) as file:
+            is_there = file.read(len(octets) + 1) == octets
+        if not is_there:
+            put_file(path, octets)
 
 
 def _file(directory: Path, name: str, first: int, last: int) -> bytes:

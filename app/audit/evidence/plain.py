@@ -54,10 +54,11 @@ def open_plain(path: Path) -> BinaryIO:
     raise no_file(path)
 
 
-def put_file(path: str, octets: bytes, mode: int = 0o644) -> None:
-    """Write a file with as few calls as there can be."""
+def put_file(path: str, octets: bytes, mode: int = 0o644, *, new: bool = False) -> None:
+    """Write a file with as few calls as there can be. Raises `FileExistsError` if it is to be new, and there is one."""
     # Neither through a link that somebody put there, nor into a pipe that nobody reads.
-    opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK, mode)
+    how = os.O_EXCL if new else os.O_TRUNC
+    opened = os.open(path, os.O_WRONLY | os.O_CREAT | how | os.O_NOFOLLOW | os.O_NONBLOCK, mode)
     try:
         rest = memoryview(octets)
         while rest:
