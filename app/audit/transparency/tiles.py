@@ -88,11 +88,18 @@ def _row(level: int | None, count: int, before: int) -> Iterator[Tile]:
 def pack_entries(entries: Iterable[bytes]) -> bytes:
     """Write entries into a bundle, each behind its length. Raises ValueError for one of more than 65,535 bytes."""
     whole = list(entries)
-    lengths = set(map(len, whole))
-    if max(lengths, default=0) > MAX_ENTRY:
-        raise ValueError(f"An entry has at most {MAX_ENTRY} bytes, not {max(lengths)}.")
-    written = {length: length.to_bytes(2, "big") for length in lengths}
-    return b"".join([part for entry in whole for part in (written[len(entry)], entry)])
+    parts = [b""] * (2 * len(whole))
+    try:
+        parts[::2] = map(_length, map(len, whole))
+    except OverflowError:
+        raise ValueError(f"An entry has at most {MAX_ENTRY} bytes, not {max(map(len, whole))}.") from None
+    parts[1::2] = whole
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=4096)
+def _length(octets: int) -> bytes:
+    return octets.to_bytes(2, "big")
 
 
 def unpack_entries(octets: bytes) -> list[bytes]:
