@@ -1,7 +1,8 @@
 """Connections on which no function or operator of somebody's own stands in for one of PostgreSQL's.
 
 Whoever may alter the database can put a schema before `pg_catalog` for all who connect. What is ours is always called
-by its full name, so nothing else has to be found.
+by its full name, so nothing else has to be found. Nor are plans compiled: where the planner is kept from seeing for
+what values something is asked, it expects far more than there is, and would compile for longer than it then looks.
 """
 
 from typing import Any
@@ -21,7 +22,7 @@ async def connect(dsn: str, **options: Any) -> AsyncConnection:
 
 
 async def pin(connection: AsyncConnection) -> None:
-    """Look for names in `pg_catalog` alone, as long as the connection is open."""
-    await connection.execute("SET search_path = pg_catalog")
+    """Look for names in `pg_catalog` alone, and compile no plan, as long as the connection is open."""
+    await connection.execute("SET search_path = pg_catalog; SET jit = off")
     if not connection.autocommit:
         await connection.commit()

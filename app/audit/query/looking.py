@@ -3,8 +3,9 @@
 The planner believes that everything is spread evenly, and walks the whole log for what is frequent on the whole and
 absent at its end. So it is given no choice: rows are ordered by an index's value and position, which no other index
 serves, and what else is asked is looked at when a row has been fetched. Nor does it see for what values such an index
-is asked: whatever they are, the plan is the same, and is made once for each connection. Of tags it does see the values:
-without them it expects so many that it starts parallel workers for a handful.
+is asked: they stand in a row of their own, and what is found is joined to it. Whatever they are, the plan is the same,
+is made once for each connection, and starts no parallel workers. Only where several indexes could be asked, tags' among
+them, does it see the values: they say which.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from app.audit.query.sieve import Test, joined
 Question = tuple[str, tuple[Any, ...]]
 """Text that is all ours, with a `%s` for each of the values."""
 Row = tuple[int, str]
-"""Position and text; of what is looked through also whether it is asked for, and whether it is the last of those."""
+"""Position and text."""
 
 
 class Page(Struct, frozen=True):
@@ -90,26 +91,25 @@ class Line(Way, frozen=True):
 
     def question(self, page: Page, bound: int) -> Question:
         """Ask for each value's, and put them together."""
+        asked, values = "%s::bigint AS low, %s::bigint AS high", (page.low, page.high)
         match self.test:
-            case OneOf(values=several) if len(several) > 1:
-                run, values = _run(self, page, max(bound // len(several), 1))
-                marks = ", hit, last" if self.rest else ""
-                query = _MERGE.format(run=run, marks=marks, direction=page.direction, limit=page.limit)
-                return query, (list(several), *values)
+            case OneOf(values=(value,)):
+                asked, values = f"{asked}, %s::text AS value", (*values, value)
+            case OneOf(values=several):
+                asked, values = f"{asked}, unnest((SELECT %s::text[])) AS value", (*values, list(several))
+                bound = max(bound // len(several), 1)
             case _:
-                return _run(self, page, bound)
+                pass
+        run, wanted = _run(self, page, bound)
+        text = (_ONE if self.is_simple else _SEVERAL).format(
+            asked=asked, run=run, direction=page.direction, limit=page.limit
+        )
+        return text, (*values, *wanted)
 
     def seen(self, rows: Sequence[Any], page: Page, bound: int) -> Seen:
-        """Read the answer."""
-        if not self.rest:
-            return Way.seen(self, rows, page, bound)
-        found: list[Row] = []
-        for position, text, hit, last in rows:
-            if hit:
-                found.append((position, text))
-            if last or len(found) == page.limit:
-                return Seen(found, position)
-        return Seen(found, None)
+        """Read the answer: where there is no text, not all was looked at beyond."""
+        end = next((number for number, (_, text) in enumerate(rows) if text is None), None) if self.rest else None
+        return Way.seen(self, rows, page, bound) if end is None else Seen(rows[:end], rows[end][0])
 
 
 class Heap(Way, frozen=True):
@@ -127,11 +127,15 @@ class Heap(Way, frozen=True):
         """Find all, and then the first of them: behind OFFSET the planner does not see that few are wanted."""
         page = self._window(page, bound)
         rest, values = joined(" AND ", self.rest)
-        rest, values = f"position {_WITHIN} AND {rest}", (page.low, page.high, *values)
-        index, own = (rest, ()) if self.test is None else self.test.clause()
-        rest = "true" if self.test is None else rest
-        text = _ALL.format(index=index, rest=rest, direction=page.direction, limit=page.limit)
-        return text, (*own, *values)
+        rest, values = f"position BETWEEN %s AND %s AND {rest}", (page.low, page.high, *values)
+        if self.test is None:
+            source = _ALL.format(condition=rest)
+            rest = "true"
+        else:
+            text, own = self.test.clause()
+            source = _ALL_OF.format(condition=text.replace("%s::text[]", "wanted"))
+            values = (*own, *values)
+        return _FIRST.format(source=source, rest=rest, direction=page.direction, limit=page.limit), values
 
     def seen(self, rows: Sequence[Any], page: Page, bound: int) -> Seen:
         """Read the answer."""
@@ -149,62 +153,53 @@ class Heap(Way, frozen=True):
         return replace(page, high=min(page.high, page.low + width))
 
 
-def unseen(text: str) -> str:
-    """Keep values from the planner. In a log of any size it then makes one plan, which fits all of them."""
-    return text.replace("%s", "(SELECT %s)")
-
-
-_WITHIN = "BETWEEN %s AND %s"
-_ALL = """
-SELECT position, bytes::text
-FROM (SELECT * FROM audit.entries WHERE {index} OFFSET 0) AS found WHERE {rest}
-ORDER BY position {direction} LIMIT {limit}
+_FIRST = """
+SELECT position, bytes::text FROM {source} WHERE {rest} ORDER BY position {direction} LIMIT {limit}
+"""
+_ALL = "(SELECT * FROM audit.entries WHERE {condition} OFFSET 0) AS found"
+_ALL_OF = f"(SELECT %s::text[] AS wanted OFFSET 0) AS asked CROSS JOIN LATERAL {_ALL}"
+_ONE = """
+SELECT run.position, run.bytes::text
+FROM (SELECT {asked} OFFSET 0) AS asked CROSS JOIN LATERAL ({run}) AS run
+"""
+_SEVERAL = """
+SELECT position, CASE WHEN hit THEN bytes::text END FROM (
+    SELECT run.* FROM (SELECT {asked} OFFSET 0) AS asked CROSS JOIN LATERAL ({run}) AS run
+    ORDER BY run.position {direction}, run.hit DESC LIMIT {limit}
+) AS merged JOIN audit.entries USING (position) ORDER BY position {direction}, hit DESC
 """
 _RUN = """
-SELECT position, {bytes} FROM audit.entries WHERE {condition} ORDER BY {order} LIMIT {limit}
+SELECT position, {found} FROM audit.entries WHERE {condition} ORDER BY {order} LIMIT {limit}
 """
 _SIFTED = """
-SELECT position, {bytes}, hit, last FROM (
-    SELECT {shown}, bytes, ({hit}) IS TRUE AS hit, row_number() OVER (ORDER BY {order}) = {bound} AS last
-    FROM audit.entries WHERE {condition} ORDER BY {order} LIMIT {bound}
-) AS looked WHERE hit OR last ORDER BY {shown_order} LIMIT {limit}
-"""
-_MERGE = """
-SELECT position, bytes::text{marks} FROM (
-    SELECT run.position{marks} FROM unnest(%s::text[]) AS value CROSS JOIN LATERAL ({run}) AS run
-    ORDER BY run.position {direction} LIMIT {limit}
-) AS merged JOIN audit.entries USING (position) ORDER BY position {direction}
+(SELECT position, {found} FROM (
+    SELECT position, bytes, {rest} AS is_hit FROM audit.entries WHERE {condition} ORDER BY {order} LIMIT {bound}
+) AS looked WHERE is_hit)
+UNION ALL
+(SELECT position, {end} FROM audit.entries WHERE {condition} ORDER BY {order} OFFSET {bound} - 1 LIMIT 1)
+LIMIT {limit}
 """
 
 
 def _run(line: Line, page: Page, bound: int) -> Question:
-    """Go along an index; where more is asked than what it has, tell where the last row lies that was looked at."""
-    rest = line.rest
-    hit, wanted = joined(" AND ", rest)
-    column, condition, values = _range(line, page)
-    by_position = f"position {page.direction}"
-    text = (_SIFTED if rest else _RUN).format(
-        bytes="bytes::text" if line.is_simple else "bytes",
-        hit=hit,
-        order=f"{column} {page.direction}, {by_position}" if column else by_position,
-        shown=f"{column} AS key, position" if column else "position",
-        shown_order=f"key {page.direction}, {by_position}" if column else by_position,
-        condition=unseen(condition),
-        bound=bound,
-        limit=page.limit,
+    """Go along an index; where more is asked than what it has, say behind what was found how far that came."""
+    rest, values = joined(" AND ", line.rest)
+    column, condition = _range(line.test)
+    order = f"{column} {page.direction}, position {page.direction}" if column else f"position {page.direction}"
+    found, end = ("bytes", "NULL::json") if line.is_simple else ("true AS hit", "false")
+    text = (_SIFTED if line.rest else _RUN).format(
+        found=found, end=end, rest=rest, condition=condition, order=order, bound=bound, limit=page.limit
     )
-    return text, (*wanted, *values) if rest else values
+    return text, values
 
 
-def _range(line: Line, page: Page) -> tuple[str, str, tuple[Any, ...]]:
-    """Give what an index has before the position, if anything, the condition that picks a run of it, and its values."""
-    match line.test:
+def _range(test: OneOf | Guests | None) -> tuple[str, str]:
+    """Give what an index has before the position, if anything, and the condition that picks a run of it."""
+    match test:
         case None:
-            return "", f"position {_WITHIN}", (page.low, page.high)
-        case OneOf(column=column, values=values) as test:
-            value, own = ("%s", (values[0],)) if line.is_simple else ("value", ())
+            return "", "position BETWEEN low AND high"
+        case OneOf(column=column):
             few = " AND outcome <> 'success'" if isinstance(test, OneOfFew) else ""
-            low, high = (f"({column}, position) {sign} ({value}, %s::bigint)" for sign in (">=", "<="))
-            return column, f"{low} AND {high}{few}", (*own, page.low, *own, page.high)
+            return column, f"({column}, position) >= (value, low) AND ({column}, position) <= (value, high){few}"
         case Guests():
-            return "actor", f"actor IS NULL AND position {_WITHIN}", (page.low, page.high)
+            return "actor", "actor IS NULL AND position BETWEEN low AND high"
