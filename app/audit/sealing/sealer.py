@@ -101,7 +101,7 @@ class Sealer:
         if len(key) != 32:
             raise ValueError("The vault's key has 32 bytes.")
         self._wrapping = AESGCM(hmac.digest(key, b"wrap", hashlib.sha256))
-        self._lookup = hmac.digest(key, b"lookup", hashlib.sha256)
+        self._lookup = hmac.new(hmac.digest(key, b"lookup", hashlib.sha256), digestmod=hashlib.sha256)
 
     def new_key(self, subject: str, random: bytes = b"") -> SubjectKey:
         """Make a key of 256 random bits, from `NEW_KEY` random octets if there are some that nothing else uses."""
@@ -119,7 +119,9 @@ class Sealer:
 
     def lookup(self, name: str, value: str) -> bytes:
         """Give by what a value can be found: 16 bytes that say nothing to whoever has not this key."""
-        return hmac.digest(self._lookup, f"{name}\0{value.strip().casefold()}".encode(), hashlib.sha256)[:16]
+        hashed = self._lookup.copy()
+        hashed.update(f"{name}\0{value.strip().casefold()}".encode())
+        return hashed.digest()[:16]
 
     def lookup_of(self, disclosure: Disclosure) -> bytes | None:
         """Give by what a disclosure can be found; none if it cannot."""
