@@ -1,6 +1,6 @@
 """The timeline: the log itself, as it is read by those who may. The one read model that needs no table of its own."""
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -10,10 +10,10 @@ from app.audit.entry import Record
 from app.audit.log import Log
 from app.audit.query.frequencies import Frequencies
 from app.audit.query.impersonal import without_names
-from app.audit.query.language import Query, parse
 from app.audit.query.language import QueryError as QueryError
+from app.audit.query.language import parse
 from app.audit.query.looking import Page
-from app.audit.query.marks import Types
+from app.audit.query.marks import Addresses, Sources, Types
 from app.audit.query.meaning import meaning
 from app.audit.query.ranges import LAST_POSITION
 from app.audit.query.search import Found, search
@@ -53,6 +53,7 @@ class Timeline:
         self._now = now
         self._frequencies = Frequencies()
         self.names = Names(log)
+        self._hashes = _Hashes(log)
 
     async def page(
         self,
@@ -70,7 +71,7 @@ class Timeline:
         Fewer than the limit if more of them are not found at once: then from `next` on there may be others. Raises
         `QueryError`.
         """
-        sieve = await self._sieve(parse(q, self._now()))
+        sieve = await meaning(parse(q, self._now()), self._hashes)
         more: list[Test] = [Types((type_,))] if type_ else []
         more += [Tags((tag,))] if tag else []
         high = LAST_POSITION if before is None else before - 1
@@ -118,7 +119,7 @@ class Timeline:
         Each time with the position that is reached, also where nothing there was asked for. Raises `QueryError`.
         """
         query = parse(q, self._now())
-        sieve = await self._sieve(query)
+        sieve = await meaning(query, self.names)
         after = self._log.head if after is None else after
         yield after, []
         while after < (head := self._log.head):
@@ -130,11 +131,8 @@ class Timeline:
         moving = any(term.key == "address" for term in query.terms)  # each session has a digest of its own
         async for records in self._log.follow(after):
             if moving:
-                sieve = await self._sieve(query)
+                sieve = await meaning(query, self.names)
             yield records[-1].position, [record for record in records if sieve.matches(record)]
-
-    async def _sieve(self, query: Query) -> Sieve:
-        return await meaning(query, self.names)
 
 
 class Names:
@@ -145,12 +143,12 @@ class Names:
 
     async def user(self, username: str) -> str | None:
         """Give the id of the user who has a name."""
-        subjects = await self._rows("subject", "username", username)
-        return next((one.removeprefix("user:") for one in subjects if one.startswith("user:")), None)
+        found = await self._disclosures("username", (username,))
+        return next((one.removeprefix("user:") for _, one in found if one.startswith("user:")), None)
 
-    async def sources(self, address: str) -> tuple[str, ...]:
-        """Give the digests under which an IP address stands in entries."""
-        return await self._rows("digest", "address", address)
+    async def sources(self, addresses: Sequence[str]) -> Test:
+        """Say of an entry that one of the digests stands in it which some IP addresses have so far."""
+        return Sources(tuple([digest for digest, _ in await self._disclosures("address", addresses)]))
 
     async def usernames(self, users: Iterable[str]) -> dict[str, str]:
         """Give the names of those of some users who have one that can be read, by their ids."""
@@ -162,8 +160,19 @@ class Names:
         decode = msgspec.json.Decoder(Personal).decode
         return {one.subject.removeprefix("user:"): decode(one.value).text for one in found.values()}
 
-    async def _rows(self, column: str, name: str, value: str) -> tuple[str, ...]:
-        query = "SELECT digest, subject FROM vault.disclosures WHERE lookup = %s AND name = %s ORDER BY position"
+    async def _disclosures(self, name: str, values: Sequence[str]) -> list[tuple[str, str]]:
+        query = "SELECT digest, subject FROM vault.disclosures WHERE lookup = ANY(%s) AND name = %s ORDER BY position"
         async with self._log.pool.connection() as connection:
-            cursor = await connection.execute(query, (self._log.sealer.lookup(name, value), name))
-            return tuple(row[0 if column == "digest" else 1] for row in await cursor.fetchall())
+            cursor = await connection.execute(query, (self._lookups(name, values), name))
+            return await cursor.fetchall()
+
+    def _lookups(self, name: str, values: Sequence[str]) -> list[bytes]:
+        return [self._log.sealer.lookup(name, value) for value in values]
+
+
+class _Hashes(Names):
+    """The same for a search, which finds out itself what has an address's hash."""
+
+    async def sources(self, addresses: Sequence[str]) -> Test:
+        """Say of an entry by its address's keyed hash where it came from."""
+        return Addresses(tuple(self._lookups("address", addresses)))

@@ -19,10 +19,11 @@ from app.audit.log import Log
 from app.audit.query.frequencies import Frequencies
 from app.audit.query.language import KEYS, LONGEST, Query, QueryError, Term, Value, parse
 from app.audit.query.looking import Page
+from app.audit.query.marks import Addresses, Sources
 from app.audit.query.meaning import meaning
 from app.audit.query.ranges import LAST_POSITION, Period, Span
 from app.audit.query.search import Found, search
-from app.audit.query.sieve import Sieve
+from app.audit.query.sieve import Sieve, Test
 from app.audit.query.words import CHANGING, OUTCOMES, SLUGS, TYPE_OF, Pattern
 from app.domain.registry import EVENTS
 from tests.database import Databases
@@ -31,17 +32,24 @@ NOW = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
 BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
 
 ADA, BOB = (f"usr_{letter:0>26}" for letter in "ab")
-DIGESTS = {"10.0.0.7": ("d" * 43, "e" * 43), "::1": ("f" * 43,)}
+DIGESTS = {"10.0.0.7": ("d" * 43, "e" * 43), "::1": ("f" * 43,), "10.0.0.8": tuple(f"{n:043}" for n in range(21))}
 
 
 class People:
-    """Ada and Bob, and two addresses."""
+    """Ada and Bob, and addresses."""
 
     async def user(self, username: str) -> str | None:
         return {"ada": ADA, "bob": BOB}.get(username)
 
-    async def sources(self, address: str) -> tuple[str, ...]:
-        return DIGESTS.get(address, ())
+    async def sources(self, addresses: Sequence[str]) -> Test:
+        return Sources(tuple(digest for address in addresses for digest in DIGESTS.get(address, ())))
+
+
+class Hashing(People):
+    """The same for those who leave it to a search to look addresses up: in the vault, by their hashes."""
+
+    async def sources(self, addresses: Sequence[str]) -> Test:
+        return Addresses(tuple(address.encode() for address in addresses))
 
 
 def error_of(text: str) -> QueryError:
@@ -208,6 +216,14 @@ def test_every_event_has_an_action_of_its_own() -> None:
     assert (TYPE_OF["command.refused"], TYPE_OF["session.began"]) == ("CommandRefused", "LoggedIn")
 
 
+def test_a_query_is_kept_unless_a_time_in_it_moves() -> None:
+    later = NOW + timedelta(days=400)
+    for text in ("time:today", "time:yesterday", "time:now", "time:2-hours-ago", 'time:n"o"w', r'time:"tod\ay"'):
+        assert parse(text, NOW) != parse(text, later), text
+    for text in ("time:2026-11", "actor:ada"):
+        assert parse(text, NOW) is parse(text, later), text
+
+
 def test_the_index_of_names_knows_whatever_gives_one() -> None:
     source = (Path(__file__).parents[2] / "app/audit/database/indexes.sql").read_text()
     creators = {f"{kind.title()}Created" for kind in SLUGS}
@@ -239,7 +255,8 @@ asked = [
     "resource:project/nothing*", "subject:user/ada", "subject:bob,ada",
     "outcome:refused", "outcome:failed,refused", "outcome:success", "outcome:*", "outcome:s*,failed",
     "reason:members-only", "reason:*-only", "reason:owners-only,*-taken", "reason:nothing",
-    "request:r1", "request:r1,r2", "request:none", "address:10.0.0.7", "address:10.0.0.7,::1", "address:10.9.9.9",
+    "request:r1", "request:r1,r2", "request:none", "address:10.0.0.7", "address:10.0.0.7,::1", "address:10.0.0.8",
+    "address:10.9.9.9",
     "time:2026-11-01T00:00:10..2026-11-01T00:01", "time:..2026-11-01T00:00:20,>=2026-11-01T00:01:00", "time:2025",
     "time:>=2030",
     "position:5..20", "position:1..3,8..", "position:..0", "position:>=9007199254740992",
@@ -265,7 +282,7 @@ def logs(draw: st.DrawFn) -> list[Entry]:
                 if outcome == "success"
                 else draw(st.sampled_from(["members-only", "owners-only", "slug-taken", None])),
                 draw(st.sampled_from(["r1", "r2", None])),
-                draw(st.sampled_from([None, *(digest for found in DIGESTS.values() for digest in found)])),
+                draw(st.sampled_from([None, *(digest for found in DIGESTS.values() for digest in found[:2])])),
                 draw(st.integers(0, 9)),
             )
         )
@@ -281,6 +298,16 @@ def entry(
         id=f"00000000-0000-7000-8000-{number:012}", outcome=outcome, reason=reason, request=request,
         source=Source((source,)) if source else None, tags=tuple(tags), type=type_, v=1,
     )  # fmt: skip
+
+
+async def disclose(connection: AsyncConnection) -> None:
+    """Take into the vault under which digests the addresses stand."""
+    async with connection.cursor() as cursor:
+        await cursor.executemany(
+            "INSERT INTO vault.disclosures (digest, position, subject, name, key, lookup)"
+            " VALUES (%s, 1, 'user:x', 'address', gen_random_uuid(), %s)",
+            [(digest, address.encode()) for address, found in DIGESTS.items() for digest in found],
+        )
 
 
 async def write(connection: AsyncConnection, entries: Sequence[Entry]) -> list[Record]:
@@ -330,11 +357,33 @@ async def test_the_database_finds_what_python_finds(
                 )
                 expected = [one for one in records if page.low <= one.position <= page.high and sieve.matches(one)]
                 expected = expected[::-1] if newest else expected
-                found = await everything(connection, sieve, page, frequencies)
+                asked = await meaning(parse(text, NOW), Hashing())
+                found = await everything(connection, asked, page, frequencies)
                 assert [one.position for one in found] == [one.position for one in expected], text
                 assert [one.octets for one in found] == [one.octets for one in expected]
 
+            await disclose(connection)
             await run(check)
+
+
+@pytest.mark.parametrize("address", ["10.0.0.7", "::1", "10.0.0.8", "10.9.9.9"])
+async def test_an_address_alone_is_looked_up_and_found(databases: Databases, address: str) -> None:
+    sources = [digest for _, found in sorted(DIGESTS.items()) for digest in found]
+    entries = [entry(number, "LoggedIn", (), ACTORS[2], source=source) for number, source in enumerate(sources * 3)]
+    with databases.fresh() as dsn:
+        async with await AsyncConnection.connect(dsn, autocommit=True) as connection:
+            records = await write(connection, entries)
+            await disclose(connection)
+            asked = await meaning(parse(f"address:{address}", NOW), Hashing())
+            for page in (Page(2), Page(2, newest=True), Page(50, newest=True), Page(3, low=5, high=60)):
+                found = await everything(connection, asked, page, Frequencies())
+                expected = [
+                    record
+                    for record in records
+                    if page.low <= record.position <= page.high
+                    and sources[(record.position - 1) % len(sources)] in DIGESTS.get(address, ())
+                ]
+                assert [one.octets for one in found] == [one.octets for one in expected[:: -1 if page.newest else 1]]
 
 
 async def everything(connection: AsyncConnection, sieve: Sieve, page: Page, frequencies: Frequencies) -> list[Record]:
@@ -398,6 +447,32 @@ async def test_a_query_that_injects_sql_is_a_word_like_others(log: Log) -> None:
             assert await search(connection, sieve, Page(10)) == Found([], None)
 
 
+async def test_where_an_address_has_few_digests_it_is_one_question(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with databases.fresh() as dsn:
+        async with await AsyncConnection.connect(dsn, autocommit=True) as connection:
+            await write(connection, [entry(0, "LoggedIn", (), ACTORS[2], source="d" * 43)])
+            await disclose(connection)
+            asked = counted(monkeypatch)
+            sieve = await meaning(parse("address:10.0.0.7", NOW), Hashing())
+            assert len((await search(connection, sieve, Page(50, newest=True))).records) == 1
+    assert asked == [None]
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[bool | None]:
+    """Note of everything that is asked from now on whether it may be prepared."""
+    asked: list[bool | None] = []
+    execute = AsyncConnection.execute
+
+    async def counting(self: AsyncConnection, *args: Any, prepare: bool | None = None, **options: Any) -> Any:
+        asked.append(prepare)
+        return await execute(self, *args, prepare=prepare, **options)
+
+    monkeypatch.setattr(AsyncConnection, "execute", counting)
+    return asked
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "actor:ada", "actor:ada,bob", "action:project.created", "outcome:refused", "reason:members-only", "request:r1",
@@ -406,18 +481,11 @@ async def test_a_query_that_injects_sql_is_a_word_like_others(log: Log) -> None:
 async def test_what_an_index_answers_is_asked_in_one_statement_prepared_once(
     databases: Databases, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    asked: list[bool | None] = []
-    execute = AsyncConnection.execute
-
-    async def counting(self: AsyncConnection, *args: Any, prepare: bool | None = None, **options: Any) -> Any:
-        asked.append(prepare)
-        return await execute(self, *args, prepare=prepare, **options)
-
     frequencies = Frequencies()
     with databases.fresh() as dsn:
         async with await AsyncConnection.connect(dsn, autocommit=True) as connection:
             sieve = await meaning(parse(text, NOW), People())
             await search(connection, sieve, Page(50, newest=True), frequencies)
-            monkeypatch.setattr(AsyncConnection, "execute", counting)
+            asked = counted(monkeypatch)
             await search(connection, sieve, Page(50, newest=True), frequencies)
     assert asked == [None]

@@ -4,7 +4,7 @@ from time import monotonic
 
 from psycopg import AsyncConnection
 
-from app.audit.query.sieve import Clause
+from app.audit.query.sieve import Test, joined
 
 KEPT = 60.0
 """Seconds. To ask takes as long as to look for what is rare, and the planner learns no faster."""
@@ -17,17 +17,16 @@ class Frequencies:
     """What the planner expected not long ago, in one database. Answers do not depend on it, but how long they take."""
 
     def __init__(self) -> None:
-        self._known: dict[str, int] = {}
+        self._known: dict[tuple[Test, ...], int] = {}
         self._until = 0.0
 
-    async def expected(self, clause: Clause, connection: AsyncConnection) -> int:
-        """Say how many entries are expected of which a condition holds."""
+    async def expected(self, tests: tuple[Test, ...], connection: AsyncConnection) -> int:
+        """Say how many entries are expected for which all of some tests hold."""
         if monotonic() > self._until or len(self._known) == MOST:
             self._known, self._until = {}, monotonic() + KEPT
-        key = repr(clause)
-        if key not in self._known:
-            text, values = clause
+        if tests not in self._known:
+            text, values = joined(" AND ", tests)
             cursor = await connection.execute(_EXPLAIN.format(text).encode(), values, prepare=False)
             ((plan,),) = await cursor.fetchall()
-            self._known[key] = plan[0]["Plan"]["Plan Rows"]
-        return self._known[key]
+            self._known[tests] = plan[0]["Plan"]["Plan Rows"]
+        return self._known[tests]

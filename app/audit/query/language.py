@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import lru_cache
 from ipaddress import ip_address
 
 from msgspec import Struct
@@ -65,9 +66,23 @@ def parse(text: str, now: datetime) -> Query:
     """Read a query; `now` is what relative times rest on. Raises `QueryError`."""
     if len(text) > LONGEST:
         raise QueryError(f"A query has at most {LONGEST:,} characters; this one has {len(text):,}.", LONGEST + 1)
-    for column, character in enumerate(text, 1):
-        if not character.isprintable():
-            raise QueryError("There is a character here that cannot be printed; put a space, or nothing.", column)
+    return _read(text, now) if _RELATIVE.search(text) else _lasting(text)
+
+
+_RELATIVE = re.compile(r'now|day|ago|["\\]')
+"""What every relative time has in it, unless quotation marks take it apart."""
+
+
+@lru_cache(maxsize=50)
+def _lasting(text: str) -> Query:
+    """Read a query that means the same at all times: whoever turns pages asks it again and again."""
+    return _read(text, datetime.fromtimestamp(0, UTC))
+
+
+def _read(text: str, now: datetime) -> Query:
+    if not text.isprintable():
+        column = next(column for column, character in enumerate(text, 1) if not character.isprintable())
+        raise QueryError("There is a character here that cannot be printed; put a space, or nothing.", column)
     return _Scanner(text, now).query()
 
 

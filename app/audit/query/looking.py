@@ -9,16 +9,17 @@ them, does it see the values: they say which.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from app.audit.query.marks import Guests, OneOf, OneOfFew
+from app.audit.query.marks import Addresses, Guests, OneOf, OneOfFew
 from app.audit.query.ranges import LAST_POSITION
 from app.audit.query.sieve import Test, joined
 
-Question = tuple[str, tuple[Any, ...]]
+Question = tuple[bytes, tuple[Any, ...]]
 """Text that is all ours, with a `%s` for each of the values."""
 Row = tuple[int, str]
 """Position and text."""
@@ -82,7 +83,7 @@ class Way(Struct, frozen=True):
 class Line(Way, frozen=True):
     """Those that an index has in the order of positions: for one value or several, for guests, or simply all."""
 
-    test: OneOf | Guests | None = None
+    test: OneOf | Addresses | Guests | None = None
 
     @property
     def is_simple(self) -> bool:
@@ -91,20 +92,8 @@ class Line(Way, frozen=True):
 
     def question(self, page: Page, bound: int) -> Question:
         """Ask for each value's, and put them together."""
-        asked, values = "%s::bigint AS low, %s::bigint AS high", (page.low, page.high)
-        match self.test:
-            case OneOf(values=(value,)):
-                asked, values = f"{asked}, %s::text AS value", (*values, value)
-            case OneOf(values=several):
-                asked, values = f"{asked}, unnest((SELECT %s::text[])) AS value", (*values, list(several))
-                bound = max(bound // len(several), 1)
-            case _:
-                pass
-        run, wanted = _run(self, page, bound)
-        text = (_ONE if self.is_simple else _SEVERAL).format(
-            asked=asked, run=run, direction=page.direction, limit=page.limit
-        )
-        return text, (*values, *wanted)
+        text, values = _along(self, page.direction, page.limit, bound)
+        return text, (page.low, page.high, *values)
 
     def seen(self, rows: Sequence[Any], page: Page, bound: int) -> Seen:
         """Read the answer: where there is no text, not all was looked at beyond."""
@@ -126,16 +115,8 @@ class Heap(Way, frozen=True):
     def question(self, page: Page, bound: int) -> Question:
         """Find all, and then the first of them: behind OFFSET the planner does not see that few are wanted."""
         page = self._window(page, bound)
-        rest, values = joined(" AND ", self.rest)
-        rest, values = f"position BETWEEN %s AND %s AND {rest}", (page.low, page.high, *values)
-        if self.test is None:
-            source = _ALL.format(condition=rest)
-            rest = "true"
-        else:
-            text, own = self.test.clause()
-            source = _ALL_OF.format(condition=text.replace("%s::text[]", "wanted"))
-            values = (*own, *values)
-        return _FIRST.format(source=source, rest=rest, direction=page.direction, limit=page.limit), values
+        text, first, last = _among(self, page.direction, page.limit)
+        return text, (*first, page.low, page.high, *last)
 
     def seen(self, rows: Sequence[Any], page: Page, bound: int) -> Seen:
         """Read the answer."""
@@ -162,6 +143,12 @@ _ONE = """
 SELECT run.position, run.bytes::text
 FROM (SELECT {asked} OFFSET 0) AS asked CROSS JOIN LATERAL ({run}) AS run
 """
+_FEW = f"{_ONE} ORDER BY position {{direction}} LIMIT {{limit}}"
+_DIGESTS = """
+unnest(digests) AS value FROM (
+    SELECT array_agg(digest COLLATE "default") AS digests FROM vault.disclosures WHERE lookup = %s AND name = 'address'
+) AS known WHERE cardinality(digests) <= 20
+"""
 _SEVERAL = """
 SELECT position, CASE WHEN hit THEN bytes::text END FROM (
     SELECT run.* FROM (SELECT {asked} OFFSET 0) AS asked CROSS JOIN LATERAL ({run}) AS run
@@ -181,24 +168,52 @@ LIMIT {limit}
 """
 
 
-def _run(line: Line, page: Page, bound: int) -> Question:
-    """Go along an index; where more is asked than what it has, say behind what was found how far that came."""
-    rest, values = joined(" AND ", line.rest)
+@lru_cache(maxsize=50)
+def _among(heap: Heap, direction: str, limit: int) -> tuple[bytes, tuple[Any, ...], tuple[Any, ...]]:
+    """Write what is asked of an index in no order; give its values before positions and behind them."""
+    rest, values = joined(" AND ", heap.rest)
+    rest, own = f"position BETWEEN %s AND %s AND {rest}", ()
+    if heap.test is None:
+        source, rest = _ALL.format(condition=rest), "true"
+    else:
+        text, own = heap.test.clause()
+        source = _ALL_OF.format(condition=text.replace("%s::text[]", "wanted"))
+    return _FIRST.format(source=source, rest=rest, direction=direction, limit=limit).encode(), own, values
+
+
+@lru_cache(maxsize=50)
+def _along(line: Line, direction: str, limit: int, bound: int) -> tuple[bytes, tuple[Any, ...]]:
+    """Write what is asked along an index; give its values behind positions.
+
+    Where more is asked than what it has, it is said behind what was found how far that came.
+    """
+    text, asked, own = _ONE, "%s::bigint AS low, %s::bigint AS high", ()
+    match line.test:
+        case OneOf(values=(value,)):
+            asked, own = f"{asked}, %s::text AS value", (value,)
+        case OneOf(values=values):
+            text, asked, own = _SEVERAL, f"{asked}, unnest((SELECT %s::text[])) AS value", (list(values),)
+            bound = max(bound // len(values), 1)
+        case Addresses(lookups=(lookup,)):
+            text, asked, own = _FEW, f"{asked}, {_DIGESTS}", (lookup,)
+        case _:
+            pass
+    rest, wanted = joined(" AND ", line.rest)
     column, condition = _range(line.test)
-    order = f"{column} {page.direction}, position {page.direction}" if column else f"position {page.direction}"
+    order = f"{column} {direction}, position {direction}" if column else f"position {direction}"
     found, end = ("bytes", "NULL::json") if line.is_simple else ("true AS hit", "false")
-    text = (_SIFTED if line.rest else _RUN).format(
-        found=found, end=end, rest=rest, condition=condition, order=order, bound=bound, limit=page.limit
+    run = (_SIFTED if line.rest else _RUN).format(
+        found=found, end=end, rest=rest, condition=condition, order=order, bound=bound, limit=limit
     )
-    return text, values
+    return text.format(asked=asked, run=run, direction=direction, limit=limit).encode(), (*own, *wanted)
 
 
-def _range(test: OneOf | Guests | None) -> tuple[str, str]:
+def _range(test: OneOf | Addresses | Guests | None) -> tuple[str, str]:
     """Give what an index has before the position, if anything, and the condition that picks a run of it."""
     match test:
         case None:
             return "", "position BETWEEN low AND high"
-        case OneOf(column=column):
+        case OneOf(column=column) | Addresses(column=column):
             few = " AND outcome <> 'success'" if isinstance(test, OneOfFew) else ""
             return column, f"({column}, position) >= (value, low) AND ({column}, position) <= (value, high){few}"
         case Guests():

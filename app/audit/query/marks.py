@@ -113,6 +113,13 @@ class Sources(OneOf, frozen=True):
         return source.sd[0] if source and source.sd else None
 
 
+class Addresses(Test, frozen=True):
+    """From one of these addresses, each by its keyed hash. A search turns them into digests, which the vault knows."""
+
+    column: ClassVar[str] = SOURCE
+    lookups: tuple[bytes, ...]
+
+
 class Actors(OneOf, frozen=True):
     """Done by one of these."""
 

@@ -1,11 +1,12 @@
 """From terms to what they ask of an entry: user names become ids, addresses digests. Nothing personal is left then."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Protocol, cast
 
 from app.audit.entry import ON_THE_SERVER, SYSTEM
 from app.audit.query.language import Query, QueryError, Term
-from app.audit.query.marks import Actors, Guests, Outcomes, Reasons, Requests, Sources, Succeeded, Types
+from app.audit.query.marks import Actors, Guests, Outcomes, Reasons, Requests, Succeeded, Types
 from app.audit.query.ranges import Period, Span
 from app.audit.query.sieve import Both, Either, Not, Sieve, Test
 from app.audit.query.traits import Filed, Positions, Reasoned, Subjects, Tags, Times
@@ -20,8 +21,8 @@ class Directory(Protocol):
         """Give the id of the user who has, or had, a name; none if nobody has, or they were erased."""
         ...
 
-    async def sources(self, address: str) -> tuple[str, ...]:
-        """Give the digests under which an IP address stands in entries."""
+    async def sources(self, addresses: Sequence[str]) -> Test:
+        """Say what is asked of an entry that came from one of some IP addresses."""
         ...
 
 
@@ -31,18 +32,19 @@ async def meaning(query: Query, directory: Directory) -> Sieve:
 
 
 async def _test(term: Term, directory: Directory) -> Test:
-    test = await _MEANINGS[term.key](term, directory)
-    return _not(test) if term.negated else test
+    if term.key in _PLAIN:
+        return _plain(term)
+    test = await _NAMING[term.key](term, directory)
+    return Not(test) if term.negated else test
 
 
-def _not(test: Test) -> Test:
-    """Ask for the opposite: no success is a failure or a refusal, which are indexed."""
-    if isinstance(test, Succeeded):
+@lru_cache(maxsize=50)
+def _plain(term: Term) -> Test:
+    """Say what is asked where nobody has to be known: always the same. No success is a failure or a refusal."""
+    test = _PLAIN[term.key](term)
+    if term.negated and isinstance(test, Succeeded):
         return Outcomes(tuple(outcome for outcome in OUTCOMES if outcome not in test.values))
-    return Not(test)
-
-
-Meaning = Callable[[Term, Directory], Awaitable[Test]]
+    return Not(test) if term.negated else test
 
 
 def _patterns(term: Term) -> tuple[Pattern, ...]:
@@ -57,45 +59,45 @@ def _among(term: Term, words: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word for pattern in _patterns(term) for word in pattern.among(words)))
 
 
-async def _action(term: Term, _: Directory) -> Test:
+def _action(term: Term) -> Test:
     return Types(tuple(TYPE_OF[action] for action in _among(term, TYPE_OF)))
 
 
-async def _type(term: Term, _: Directory) -> Test:
+def _type(term: Term) -> Test:
     return Types(_among(term, EVENTS))
 
 
-async def _changed(term: Term, _: Directory) -> Test:
+def _changed(term: Term) -> Test:
     fields = _among(term, CHANGING)
     return Types(tuple(dict.fromkeys(type_ for field in fields for type_ in CHANGING[field])))
 
 
-async def _outcome(term: Term, _: Directory) -> Test:
+def _outcome(term: Term) -> Test:
     outcomes = _among(term, OUTCOMES)
     return Succeeded(outcomes) if "success" in outcomes else Outcomes(outcomes)
 
 
-async def _reason(term: Term, _: Directory) -> Test:
+def _reason(term: Term) -> Test:
     patterns = _patterns(term)
     if all(pattern.is_exact for pattern in patterns):
         return Reasons(_exact(term))
     return Reasoned(patterns)
 
 
-async def _request(term: Term, _: Directory) -> Test:
+def _request(term: Term) -> Test:
     return Requests(_exact(term))
 
 
-async def _address(term: Term, directory: Directory) -> Test:
-    return Sources(tuple([digest for address in _exact(term) for digest in await directory.sources(address)]))
-
-
-async def _time(term: Term, _: Directory) -> Test:
+def _time(term: Term) -> Test:
     return Times(cast("tuple[Period, ...]", term.values))
 
 
-async def _position(term: Term, _: Directory) -> Test:
+def _position(term: Term) -> Test:
     return Positions(cast("tuple[Span, ...]", term.values))
+
+
+async def _address(term: Term, directory: Directory) -> Test:
+    return await directory.sources(_exact(term))
 
 
 async def _actor(term: Term, directory: Directory) -> Test:
@@ -144,17 +146,19 @@ async def _tag(text: str, directory: Directory) -> str:
     return f"user:{user}"
 
 
-_MEANINGS: dict[str, Meaning] = {
-    "actor": _actor,
+_PLAIN: dict[str, Callable[[Term], Test]] = {
     "action": _action,
     "type": _type,
-    "resource": _resource,
-    "subject": _subject,
     "outcome": _outcome,
     "reason": _reason,
     "changed": _changed,
     "request": _request,
-    "address": _address,
     "time": _time,
     "position": _position,
+}
+_NAMING: dict[str, Callable[[Term, Directory], Awaitable[Test]]] = {
+    "actor": _actor,
+    "resource": _resource,
+    "subject": _subject,
+    "address": _address,
 }
