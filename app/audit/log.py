@@ -15,6 +15,7 @@ from app.audit.database.connecting import connect, pin
 from app.audit.database.provision import prepare
 from app.audit.entry import Draft, Record
 from app.audit.feed import Feed
+from app.audit.query import language
 from app.audit.reader import Page, Reader, is_indexed
 from app.audit.reading import one, read_page, read_with_head
 from app.audit.recent import Condition
@@ -193,9 +194,14 @@ class Log:
             records, head = await read_with_head(connection, 0, 0, ())
             records = await read_page(connection, head - 1, 1) if head else []
             await self._keyring.check(connection)
-        self._feed = Feed(head, self._read_page, self._keyring.forget)
+        self._feed = Feed(head, self._read_page, self._forget)
         newest = records[-1].entry.at if records else datetime.fromtimestamp(0, UTC)
         self._writer = Writer(self._connect, self._feed, newest, self._keyring)
+
+    def _forget(self, subject: str) -> None:
+        """Let go of what this process's memory has of somebody who was erased."""
+        self._keyring.forget(subject)
+        language.forget()
 
     async def _read_page(self, after: int, limit: int) -> list[Record]:
         while True:

@@ -1,10 +1,12 @@
 """What is sealed goes into the vault with its entry, both or neither; and what was erased is never read again."""
 
 import asyncio
+import gc
 import json
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from app.audit import writer
 from app.audit.entry import GUEST, Actor, Context, Record
 from app.audit.log import Log
+from app.audit.query import language
 from app.audit.sealing import keyring as keyring_module
 from app.audit.sealing.keyring import Keyring
 from app.audit.sealing.sealer import Sealer, digest_of
@@ -163,6 +166,15 @@ async def test_what_is_sealed_while_another_process_erases_is_erased_or_comes_af
         assert not record.disclosures or (record.position > last and subject != ADAS)
     orphans = "SELECT FROM vault.disclosures d WHERE sealed IS NOT NULL AND NOT EXISTS"
     assert await rows(log, f"{orphans} (SELECT FROM vault.subject_keys k WHERE k.id = d.key)") == []
+
+
+async def test_a_query_that_names_somebody_is_in_no_memory_once_they_are_erased(log: Log) -> None:
+    await happen(log, APOLLO_11)
+    asked = "subject:a-name-that-nothing-else-has"
+    assert str(language.parse(asked, datetime.now(UTC))) == asked
+    await erase(log)
+    assert not [one for one in gc.get_objects() if isinstance(one, language.Query) and str(one) == asked]
+    assert language._lasting.cache_info().currsize == 0  # pyright: ignore[reportPrivateUsage]
 
 
 async def test_a_key_that_goes_again_and_again_makes_an_append_fail_and_not_leak(

@@ -79,6 +79,11 @@ def _lasting(text: str) -> Query:
     return _read(text, datetime.fromtimestamp(0, UTC))
 
 
+def forget() -> None:
+    """Let go of all queries that were read: somebody who is erased may be named in one."""
+    _lasting.cache_clear()
+
+
 def _read(text: str, now: datetime) -> Query:
     if not text.isprintable():
         column = next(column for column, character in enumerate(text, 1) if not character.isprintable())
