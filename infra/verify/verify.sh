@@ -40,8 +40,9 @@ done
 [ ! -e "$dir/INCOMPLETE" ] || cannot "the export in $dir has not ended"
 for name in checkpoint vkeys manifest.json README verify.sh SHA256SUMS; do
     [ -f "$dir/$name" ] && [ ! -h "$dir/$name" ] && [ -r "$dir/$name" ] || cannot "$dir/$name cannot be read as a file"
-    [ -z "$(find "$dir/$name" -size +1048576c)" ] || cannot "$dir/$name is too long to be what it should be"
 done
+long=$(cd "$dir" && find checkpoint vkeys manifest.json README verify.sh SHA256SUMS -size +1048576c) &&
+    [ -z "$long" ] || cannot "$dir has files that are too long to be what they should be: $long"
 # Before any of it is read: a link leads elsewhere, a pipe keeps waiting, and a file may be longer than any memory.
 if [ -d "$dir/tile" ]; then
     [ ! -h "$dir/tile" ] && [ -z "$(find "$dir/tile" ! -type d ! -type f | head -n 1)" ] ||

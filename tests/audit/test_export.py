@@ -397,6 +397,16 @@ def test_any_bit_that_is_flipped_in_an_export_is_noticed(tmp_path: Path) -> None
     assert verify_exported(open_exported(tmp_path, trust())).entries == 3
 
 
+def test_the_shell_reads_no_file_that_is_far_longer_than_it_should_be(tmp_path: Path) -> None:
+    written(tmp_path, moments(3), [KEY])
+    with (tmp_path / "README").open("r+b") as file:
+        file.truncate(2**21)
+    done = shell(tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "too long" in done.stderr
+    assert done.stderr.endswith("README\n")
+
+
 def test_any_bit_of_the_checkpoint_that_is_flipped_is_noticed_though_the_checksums_agree(tmp_path: Path) -> None:
     octets = written(tmp_path, moments(3), [KEY])
     for bit in range(8 * len(octets)):

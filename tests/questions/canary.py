@@ -66,7 +66,7 @@ async def files(town: Town) -> dict[str, bytes]:
         cursor = await connection.execute("SELECT pg_ls_dir(%s)", (f"base/{row[0]}",))
         paths = [f"base/{row[0]}/{name}" for (name,) in await cursor.fetchall()]
         for path in [*paths, "log"]:
-            cursor = await connection.execute("SELECT pg_read_binary_file(%s, true)", (path,))
+            cursor = await connection.execute("SELECT pg_read_binary_file(%s, true)", (path,), binary=True)
             octets = await cursor.fetchone()
             found[path] = octets[0] if octets and octets[0] is not None else b""
     return found
