@@ -19,13 +19,15 @@ from app.audit.evidence.replica import compare
 from app.audit.evidence.trust import Trust, Unverifiable, WrongKey, read_keys, trust_of
 from app.audit.evidence.verify import connected, verify_log
 from app.audit.evidence.walk import Walk, Whole
+from app.audit.log import Log
 from app.audit.signing.store import Store
 from app.audit.transparency.checkpoints import Checkpoint
 from app.audit.transparency.keys import SigningKey
 from app.audit.transparency.notes import NoteRejected, sign_note
 from app.audit.transparency.policies import Peer, Policy
+from tests.audit.drafts import draft
 from tests.audit.signed import ORIGIN, moments, renumbered, signed_log, superuser, unchecked
-from tests.database import Databases
+from tests.database import SEALER, Databases
 
 SIZES = (5, 300, 520, 600)
 
@@ -351,3 +353,20 @@ async def test_the_command_exits_with_0_whole_1_tampered_2_could_not_3_policy(si
     done = await command("postgresql://127.0.0.1:1/none", data, "audit", "verify")
     assert done.returncode == 2
     assert "does not answer" in done.stderr
+
+
+async def test_an_id_in_capitals_is_a_spelling_and_no_tampering(databases: Databases, tmp_path: Path) -> None:
+    with databases.fresh() as dsn:
+        trust = await signed_log(dsn, tmp_path, (5,))
+        async with Log.open(dsn, SEALER) as log:
+            await log.append([draft("A")])
+        with superuser(dsn) as connection:
+            connection.execute(
+                "UPDATE audit.entries SET bytes = replace(bytes::text, id::text, upper(id::text))::json"
+                " WHERE position = 6"
+            )
+            connection.execute(
+                "UPDATE audit.entries SET leaf_hash = sha256('\\x00'::bytea || convert_to(bytes::text, 'UTF8'))"
+                " WHERE position = 6"
+            )
+        assert (await verify(dsn, trust)).unsigned == 1

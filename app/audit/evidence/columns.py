@@ -4,10 +4,10 @@ Nothing that is signed covers these columns. PostgreSQL computes them from the b
 """
 
 import struct
-from array import array
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from msgspec import Raw, Struct
@@ -15,12 +15,16 @@ from psycopg import AsyncConnection
 
 from app.audit.evidence.findings import Finding, legible
 
-KEYS = "string_agg(uuid_send(id) || timestamptz_send(at), ''::bytea ORDER BY position)"
-"""SQL: 24 bytes an entry, its id and its time in microseconds since 2000."""
-
-WORDS = ",\n       ".join(
+WORDS = ",\n           ".join(
     rf"string_agg(coalesce({column}, E'\x01'), E'\n' ORDER BY position)"
-    for column in ("type", "outcome", "actor", "array_to_json(tags)::text")
+    for column in (
+        "encode(uuid_send(id), 'hex')",
+        "type",
+        "outcome",
+        "actor",
+        "array_to_json(tags)::text",
+        "to_json(at)::text",
+    )
 )
 """SQL: a line for each entry, column by column. A line end that somebody puts into one makes it a line too many."""
 
@@ -32,10 +36,6 @@ _ROWS = """
 SELECT position, bytes::text, type, outcome, actor, tags, id::text, timestamptz_send(at) FROM audit.entries
 WHERE position > %s AND position <= %s ORDER BY position
 """
-
-
-_EXACT = 10**6 << 32
-"""Up to so many microseconds from 1970, in the year 2106, a double tells seconds apart to the microsecond."""
 
 
 class ActorId(Struct, frozen=True, gc=False):
@@ -57,6 +57,7 @@ class Words(Struct, frozen=True, gc=False):
 
 _decode_lines = msgspec.json.Decoder(Words).decode_lines
 _decode = msgspec.json.Decoder(Words).decode
+_times = msgspec.json.Decoder(datetime).decode_lines
 
 
 def words_of(text: bytes) -> list[Words] | None:
@@ -67,9 +68,10 @@ def words_of(text: bytes) -> list[Words] | None:
         return None
 
 
-def agree(entries: Sequence[Words], keys: bytes, words: Sequence[str]) -> bool:
+def agree(entries: Sequence[Words], columns: Sequence[str]) -> bool:
     """Whether the columns are what the entries give. Where it says no, a spelling may be all that differs."""
-    if len(keys) != 24 * len(entries) or words != (
+    if columns[:-1] != (
+        "\n".join([one.id for one in entries]).replace("-", ""),
         "\n".join([one.type for one in entries]),
         "\n".join([one.outcome for one in entries]),
         "\n".join([_NOBODY if one.actor.id is None else one.actor.id for one in entries]),
@@ -77,21 +79,9 @@ def agree(entries: Sequence[Words], keys: bytes, words: Sequence[str]) -> bool:
     ):
         return False
     try:
-        ids = array("Q", bytes.fromhex("".join([one.id for one in entries]).replace("-", "")))
-    except ValueError:
+        return _times(columns[-1]) == [one.at for one in entries]
+    except msgspec.MsgspecError:
         return False
-    found = array("Q", keys)
-    if (found[::3], found[1::3]) != (ids[::2], ids[1::2]):
-        return False
-    return _times(found[2::3]) == [one.at for one in entries]
-
-
-def _times(since: "array[int]") -> list[datetime]:
-    """Read microseconds from 2000 as they were sent; none of them if some cannot be told apart."""
-    times = [one + _BEGIN for one in struct.unpack(f">{len(since)}q", since.tobytes())]
-    if not 0 <= min(times, default=0) <= max(times, default=0) < _EXACT:
-        return []
-    return msgspec.convert([one / 1e6 for one in times], list[datetime], strict=False)
 
 
 async def misplaced(connection: AsyncConnection, after: int, until: int) -> Finding | None:
@@ -118,10 +108,11 @@ def _expected(entry: bytes) -> list[Any]:
     try:
         one = _decode(entry)
         tags = msgspec.json.decode(one.tags, type=list[str])
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        id_ = str(UUID(one.id))
+    except (msgspec.MsgspecError, ValueError):
         return []
     at = struct.pack(">q", round(one.at.timestamp() * 1e6) - _BEGIN)
-    return [one.type, one.outcome, one.actor.id, tags, one.id, at]
+    return [one.type, one.outcome, one.actor.id, tags, id_, at]
 
 
 def _told(value: Any) -> str:

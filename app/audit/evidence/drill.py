@@ -132,11 +132,12 @@ async def _copy(present: AsyncConnection, dsn: str, first: int, last: int) -> li
     async with connected(dsn) as connection:
         for after in range(first, last, PAGE):
             page = await read_page(present, after, min(after + PAGE, last))
-            hashes = hashes_of(page.entries)
+            entries = page.entries
+            hashes = hashes_of(entries)
             if len(hashes) != page.until - after:
                 raise DrillFailed("The present log is not gapless: sophon audit verify says where.")
             for start in range(0, len(hashes), BATCH):
-                lines = b"\n".join(page.entries[start : start + BATCH]).decode()
+                lines = b"\n".join(entries[start : start + BATCH]).decode()
                 await connection.execute(
                     "SELECT audit.append(%s, %s, %s, NULL)",
                     (after + start, lines, b"".join(hashes[start : start + BATCH])),

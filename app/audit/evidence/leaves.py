@@ -1,17 +1,20 @@
 """Entries in pages, hashed from their bytes: the inner loop of verifying and exporting."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
+from io import BytesIO
+from itertools import islice
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 from psycopg import AsyncConnection
 
-from app.audit.evidence.columns import KEYS, WORDS
+from app.audit.evidence.columns import WORDS
 from app.audit.pruned import NOTHING, Prunings
 from app.audit.signing.edge import CompleteTile, Edge, widths
 from app.audit.transparency.tiles import WIDTH
@@ -19,21 +22,30 @@ from app.audit.transparency.tiles import WIDTH
 PAGE = 8 * WIDTH
 """Entries that are in memory at once, a whole number of tiles: some 800 kB; 128 MB if each is as long as it may be."""
 
-_PAGE = """
+AHEAD = 2
+"""Pages that are asked for while one is worked on: the next, and one that the database goes on with at once."""
+
+T = TypeVar("T")
+
+_TILES = """
 SELECT start, tile.* FROM generate_series(%(after)s::bigint, %(until)s::bigint - 1, 256) AS start, LATERAL (
     SELECT string_agg(leaf_hash, ''::bytea ORDER BY position),
-           string_agg(convert_to(bytes::text, 'UTF8'), '\\x0a'::bytea ORDER BY position)
+           convert_to(string_agg(bytes::text, E'\\n' ORDER BY position) || E'\\n', 'UTF8')
     FROM (
         SELECT * FROM audit.entries
         WHERE position > start AND position <= least(start + 256, %(until)s) ORDER BY position LIMIT 257
     ) AS entries HAVING count(*) > 0
-) AS tile ORDER BY start
+) AS tile
 """
-"""SQL: a row for each tile; in one for all, memory would be asked of the system, and given back, for every page. The
-limit tells the planner how few entries that is, and lets one be seen that is there twice. By the order, the server has
-all of them ready before it sends the first, and so it need not wait for us."""
+"""SQL: a row for each tile, which fits a processor's cache on both sides; in one for all, memory would be asked of the
+system, and given back, for every page. The limit tells the planner how few entries that is, and lets one be seen that
+is there twice."""
 
-_WITH_COLUMNS = _PAGE.replace("\n    FROM", f",\n{KEYS},\n{WORDS}\n    FROM", 1)
+_PAGE = _TILES + "ORDER BY start"
+"""By the order, the server has all of them ready before it sends the first, and so it need not wait for us."""
+
+_WITH_COLUMNS = _TILES.replace("\n    FROM", f",\n           {WORDS}\n    FROM", 1)
+"""Each is sent while the next is made: who verifies receives them in between, see `verify`."""
 
 
 class Page(Struct, frozen=True):
@@ -41,13 +53,21 @@ class Page(Struct, frozen=True):
 
     after: int
     until: int
-    entries: list[bytes]
     said: bytes
-    text: bytes
-    """The entries again, one on each line."""
-    keys: bytes = b""
-    words: tuple[str, ...] = ()
-    """By what they are searched, see `columns`; empty where that was not asked for."""
+    parts: list[bytes]
+    """The entries, each with a line end after it, a tile's in one part: what fits a processor's cache is fast."""
+    columns: list[tuple[str, ...]] = []
+    """By what they are searched, part by part, see `columns`; empty where that was not asked for."""
+
+    @property
+    def text(self) -> bytes:
+        """Give the entries one after the other, each with a line end after it."""
+        return b"".join(self.parts)
+
+    @property
+    def entries(self) -> list[bytes]:
+        """Give the entries one by one."""
+        return [line[:-1] for part in self.parts for line in BytesIO(part)]
 
 
 class Moment(Struct, frozen=True, gc=False):
@@ -69,34 +89,33 @@ class Unequal(Exception):
 
 async def read_page(connection: AsyncConnection, after: int, until: int, *, columns: bool = False) -> Page:
     """Read entries of the log as they stand, believing nothing; with the columns by which they are searched, or not."""
-    question = _WITH_COLUMNS if columns else _PAGE
-    cursor = await connection.execute(question, {"after": after, "until": until}, binary=True)
-    tiles: list[Any] = await cursor.fetchall()
-    _, said, texts, *searched = zip(*tiles, strict=True) if tiles else ((), (), ())
-    keys, *words = searched or ((),)
-    text = b"\n".join(texts)
-    entries = text.split(b"\n") if texts else []
-    return Page(after, until, entries, b"".join(said), text, b"".join(keys), tuple(map("\n".join, words)))
+    query = _WITH_COLUMNS if columns else _PAGE
+    cursor = await connection.execute(query.encode(), {"after": after, "until": until}, binary=True)
+    rows: list[Any] = sorted(await cursor.fetchall())
+    return Page(after, until, b"".join([row[1] for row in rows]), [row[2] for row in rows], [row[3:] for row in rows])
 
 
 @asynccontextmanager
 async def pages(
-    connection: AsyncConnection, after: int, size: int, *, columns: bool = False
-) -> AsyncGenerator[AsyncIterator[Page]]:
-    """Read the entries after a position page by page; the database gets the next one ready while one is worked on."""
-    ahead: list[asyncio.Task[Page]] = []
+    connection: AsyncConnection,
+    after: int,
+    size: int,
+    read: Callable[[AsyncConnection, int, int], Awaitable[T]] = read_page,
+) -> AsyncGenerator[AsyncIterator[T]]:
+    """Read the entries after a position page by page; the database gets the next two ready while one is worked on."""
+    ahead: deque[asyncio.Task[T]] = deque()
+    starts = iter(range(after, size, PAGE))
 
-    async def begin(start: int) -> None:
-        if start < size:
-            ahead.append(asyncio.create_task(read_page(connection, start, min(start + PAGE, size), columns=columns)))
-            await asyncio.sleep(0)  # so that the question is on its way
+    def begin() -> None:
+        for start in islice(starts, AHEAD - len(ahead)):
+            ahead.append(asyncio.ensure_future(read(connection, start, min(start + PAGE, size))))
 
-    async def each() -> AsyncIterator[Page]:
-        await begin(after)
+    async def each() -> AsyncIterator[T]:
+        begin()
         while ahead:
             page = await ahead[0]
-            del ahead[0]
-            await begin(page.until)
+            ahead.popleft()
+            begin()
             yield page
 
     try:
@@ -112,12 +131,24 @@ def hashes_of(entries: Sequence[bytes]) -> list[bytes]:
     return [digest(b"\0" + entry).digest() for entry in entries]
 
 
+def hashes_in(text: bytes) -> list[bytes]:
+    """Hash entries, each with a line end after it, as leaves."""
+    digest = sha256
+    return [digest(b"\0" + line[:-1]).digest() for line in BytesIO(text)]  # split() looks at each byte by itself
+
+
 def checked_hashes(page: Page, prunings: Prunings = NOTHING) -> list[bytes]:
     """Hash the entries of a page; raises `Unequal` if that is not what stands beside them.
 
     For an entry that was pruned, as the log says, the hash beside it counts.
     """
-    hashes = prunings.hashes(page.after, page.entries, hashes_of(page.entries), page.said)
+    return standing(page, [one for text in page.parts for one in hashes_in(text)], prunings)
+
+
+def standing(page: Page, hashes: list[bytes], prunings: Prunings) -> list[bytes]:
+    """Give the hashes that stand for the entries of a page, which has these; raises `Unequal`, as above."""
+    if b"".join(hashes) != page.said:
+        hashes = prunings.hashes(page.after, page.entries, hashes, page.said)
     if len(hashes) != page.until - page.after or b"".join(hashes) != page.said:
         raise Unequal
     return hashes

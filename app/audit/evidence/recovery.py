@@ -144,7 +144,8 @@ async def _publish(connection: AsyncConnection, exported: Exported) -> None:
 
 
 def _standing(page: Page, prunings: Prunings) -> list[bytes]:
-    return prunings.hashes(page.after, page.entries, hashes_of(page.entries), page.said)
+    entries = page.entries
+    return prunings.hashes(page.after, entries, hashes_of(entries), page.said)
 
 
 async def _unopenable(connection: AsyncConnection, head: int, size: int) -> int:

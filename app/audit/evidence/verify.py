@@ -4,8 +4,9 @@ Nothing is believed that is not derived here from the entries. What stands besid
 compared with that, and serves to say where somebody put a hand on it.
 """
 
+import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,13 +16,15 @@ from psycopg import AsyncConnection
 
 from app.audit.database.catalogue import HIDING
 from app.audit.database.connecting import connect
+from app.audit.evidence.beside import Beside, Checkpoints, read_beside, read_checkpoints
 from app.audit.evidence.columns import agree, misplaced, words_of
 from app.audit.evidence.findings import Finding, Tampered, legible
 from app.audit.evidence.leaves import (
     Page,
     Unequal,
-    checked_hashes,
+    hashes_in,
     pages,
+    standing,
 )
 from app.audit.evidence.locate import locate
 from app.audit.evidence.stamps import read_stamps
@@ -90,11 +93,11 @@ class _Verification:
 
     async def run(self) -> Whole:
         head, signed = await read_size(self._connection), await self._signed_size()
-        async with pages(self._connection, 0, head, columns=True) as read:
-            async for page in read:
-                await self._take(page, signed)
-                self._tell(page.until, head)
-        self._walk.expect([one async for one in self._heads(head + 1, 2**62)])
+        async with pages(self._connection, 0, head, read_beside) as read:
+            async for one in read:
+                await self._take(one, signed)
+                self._tell(one.page.until, head)
+        self._walk.expect(self._heads(await read_checkpoints(self._connection, head + 1, 2**62)))
         self._walk.end()
         if self._suspicion:
             raise Tampered(self._suspicion)
@@ -106,45 +109,36 @@ class _Verification:
         pruned = sum(map(len, self._prunings.met.values()))
         return Whole(head, self._walk.tiling.root(), self._checkpoints, newest, waiting, pruned, self._walk.stamps())
 
-    async def _take(self, page: Page, signed: int) -> None:
-        """Take a page in, and compare the tiles; on whatever is wrong in it, say exactly where.
-
-        What needs no database is done first: meanwhile it gets the next page ready.
-        """
+    async def _take(self, read: Beside, signed: int) -> None:
+        """Take a page in, and compare what is kept beside it; on whatever is wrong in it, say exactly where."""
+        page = read.page
+        hashes, times, is_found = await _derived(page)
         try:
-            hashes = checked_hashes(page, self._prunings)
+            hashes = standing(page, hashes, self._prunings)
         except Unequal as error:
             raise Tampered(await locate(self._connection, page, prunings=self._prunings)) from error
-        words = words_of(page.text)
-        is_found = words is not None and agree(words, page.keys, page.words)
-        self._walk.expect([one async for one in self._heads(page.after + (page.after > 0), page.until)])
+        self._walk.expect(self._heads(read.checkpoints))
         try:
-            complete = self._walk.take(hashes, page.text, None if words is None else [one.at for one in words])
+            complete = self._walk.take(hashes, page.text, times)
         except Tampered as error:
             if error.finding.kind == "time":
                 raise
             finding = self._suspicion or await locate(self._connection, page, or_else=False, prunings=self._prunings)
             raise Tampered(finding or error.finding) from error
         if self._suspicion is None:
-            await self._compare_tiles(page, complete, signed)
+            await self._compare_tiles(read, complete, signed)
         if not is_found and (finding := await misplaced(self._connection, page.after, page.until)):
             raise Tampered(finding)
         if self._suspicion and self._suspicion.first <= self._walk.proven:
             raise Tampered(_touched_tile(self._suspicion))
 
-    async def _compare_tiles(self, page: Page, complete: Sequence[CompleteTile], signed: int) -> None:
-        rows = await self._connection.execute(
-            "SELECT level, index, hashes, root FROM unnest(%s::smallint[], %s::bigint[]) AS wanted (level, index) "
-            "JOIN audit.tiles USING (level, index)",
-            ([tile.level for tile in complete], [tile.index for tile in complete]),
-        )
-        kept = {(level, index): (hashes, root) for level, index, hashes, root in await rows.fetchall()}
+    async def _compare_tiles(self, read: Beside, complete: Sequence[CompleteTile], signed: int) -> None:
         for tile in complete:
             covers = (tile.index + 1) << 8 * (tile.level + 1)
-            is_there = kept.get((tile.level, tile.index))
+            is_there = read.tiles.get((tile.level, tile.index))
             if is_there != (tile.hashes, tile.root) and (is_there or covers <= signed):
                 self._suspicion = await locate(
-                    self._connection, page, tile=tile, kept=is_there, prunings=self._prunings
+                    self._connection, read.page, tile=tile, kept=is_there, prunings=self._prunings
                 )
                 return
 
@@ -168,12 +162,8 @@ class _Verification:
         row: Any = await cursor.fetchone()
         return row and row[0]
 
-    async def _heads(self, first: int, last: int) -> AsyncIterator[Head]:
-        cursor = await self._connection.execute(
-            "SELECT size, root, note FROM audit.checkpoints WHERE size >= %s AND size <= %s ORDER BY size",
-            (first, last),
-        )
-        async for size, root, note in cursor:
+    def _heads(self, checkpoints: Checkpoints) -> Iterator[Head]:
+        for size, root, note in checkpoints:
             head = Head(size, root, note, f"the checkpoint of {size} entries in the database")
             self._check_note(head)
             self._checkpoints += 1
@@ -200,6 +190,30 @@ class _Verification:
                 notes=tuple(filter(None, (legible(head.note), legible(self._trust.newest or b"")))),
             )
         )
+
+
+async def _derived(page: Page) -> tuple[list[bytes], list[datetime] | None, bool]:
+    """Give of a page's entries the hashes, the times unless one has none, and whether their columns are as they say.
+
+    In between, what the database has sent is received: it waits where a socket holds no more.
+    """
+    hashes: list[bytes] = []
+    times: list[datetime] | None = []
+    is_found = True
+    for text, columns in zip(page.parts, page.columns, strict=True):
+        hashes += hashes_in(text)
+        await _receive()
+        words = words_of(text)
+        is_found = is_found and words is not None and agree(words, columns)
+        times = None if words is None or times is None else times + [one.at for one in words]
+        await _receive()
+    return hashes, times, is_found
+
+
+async def _receive() -> None:
+    """Let the event loop see what has come, wake who waits for it, and that one take it."""
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 def _others(prunings: Prunings, by: int) -> Finding:
