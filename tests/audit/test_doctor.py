@@ -194,6 +194,12 @@ FAULTS = [
         "The rows of public.more are read as if they stood in audit.tiles",
     ),
     (
+        "SPH-DB-016",
+        "CREATE CAST (json AS text) WITH INOUT",
+        "DROP CAST (json AS text)",
+        "A cast from json to text is not PostgreSQL's own",
+    ),
+    (
         "SPH-DB-008",
         f"CREATE OR REPLACE FUNCTION audit.refuse_change() {BODY}",
         START_AGAIN,

@@ -136,6 +136,24 @@ async def test_the_doctor_finds_row_security_that_hides_a_person_from_the_applic
     assert await place.kind() == "hidden"
 
 
+async def test_a_cast_that_shows_verification_the_bytes_of_before_is_found(place: Place) -> None:
+    """Whoever edits an entry has its old text given to all who read it, the verifier among them."""
+    with psycopg.connect(place.administrator) as connection:
+        ((was, id_),) = connection.execute(
+            "SELECT bytes::text, id::text FROM audit.entries WHERE position = 3"
+        ).fetchall()
+    place.run(
+        """UPDATE audit.entries SET bytes = replace(bytes::text, '"outcome":"success"', '"outcome":"refused"')::json"""
+        " WHERE position = 3",
+        "CREATE FUNCTION public.shown(json) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT"
+        f" CASE WHEN $1 ->> 'id' = '{id_}' THEN $was${was}$was$"
+        " ELSE textin(json_out($1)) END $$",
+        "CREATE CAST (json AS text) WITH FUNCTION public.shown(json)",
+    )
+    assert await place.kind() == "hidden"
+    assert any("cast from json to text" in fault for fault in map(str, await place.faults()))
+
+
 async def test_the_doctor_finds_triggers_that_keep_what_is_erased(place: Place) -> None:
     place.run(
         "SET session_replication_role = origin",

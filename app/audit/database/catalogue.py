@@ -20,6 +20,11 @@ UNION ALL
 SELECT 'The rows of ' || inhrelid::regclass || ' are read as if they stood in ' || inhparent::regclass || '.'
 FROM pg_inherits JOIN pg_class AS c ON c.oid = inhparent
 WHERE relnamespace::regnamespace::text IN ('audit', 'vault') AND relkind = 'r'
+UNION ALL
+SELECT 'A cast from ' || castsource::regtype || ' to ' || casttarget::regtype || ' is not PostgreSQL''s own: '
+    || 'it may make other text of an entry than it has.'
+FROM pg_cast WHERE castsource = 'json'::regtype AND casttarget <> 'jsonb'::regtype
+    OR oid >= 16384 AND castsource::regtype::text IN ('text', 'bytea', 'uuid')
 """
 """Asks of the log what makes a table give its readers other rows than it has; each row of the answer is a sentence."""
 
@@ -193,8 +198,8 @@ _QUESTIONS = (
         "whoever may read the log reads all of it, and nothing else",
         HIDING.replace("('audit', 'vault')", "('audit', 'vault', 'stream')"),
         "ALTER TABLE <table> DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY; DROP POLICY <policy> ON <table>; "
-        "ALTER TABLE <other> NO INHERIT <table>; then ask again what was asked meanwhile: "
-        "the answers may have lacked entries.",
+        "ALTER TABLE <other> NO INHERIT <table>; DROP CAST (<type> AS <type>); then ask again what was asked "
+        "meanwhile: the answers may have lacked entries, or shown others.",
     ),
     Question(
         "SPH-DB-010",
