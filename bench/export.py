@@ -4,7 +4,7 @@ Both end with the bytes on the disk: dd by its conv=fsync, the export by a sync 
 """
 
 import asyncio
-import shutil
+import os
 import subprocess
 import tempfile
 import time
@@ -45,11 +45,24 @@ def measure(effort: Effort) -> Iterator[Comparison]:
 
 async def export(dsn: str, keys: Path, to: Path) -> float:
     """Export into a new directory; return seconds."""
-    await asyncio.to_thread(shutil.rmtree, to, True)
+    await asyncio.to_thread(_put_away, to)
     begin = time.perf_counter()
     async with connected(dsn) as connection:
         await export_log(connection, to, "tiles", trust_in(keys))
     return time.perf_counter() - begin
+
+
+def _put_away(directory: Path) -> None:
+    """Empty the files of the round before, and leave them where they are until all rounds are over.
+
+    An ext4 that has no journal gives a freed inode to nobody for minutes, and looks at each of them before it gives out
+    another: after an export was removed, the 8,000 files of the next cost seconds, which nobody else pays.
+    """
+    if directory.exists():
+        for path in directory.rglob("*"):
+            if path.is_file():
+                os.truncate(path, 0)
+        directory.rename(directory.with_name(f"{directory.name}-{time.monotonic_ns()}"))
 
 
 def _dd(source: Path, to: Path) -> float:

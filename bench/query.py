@@ -2,7 +2,8 @@
 
 Each query is asked for its newest 50 entries: ours from the text to decoded records, names looked up and times turned
 into positions on the way; the other is what somebody who knows the tables would write, without that, on a connection
-that it already has, to decoded records as well. They are asked in turn. Each query's p95 is compared with its own
+that it already has, to decoded records as well. They are asked in turn, and take turns at being first: whoever is finds
+what the queries before it left in memory, and the other what the first has just read. Each query's p95 is compared with its own
 SQL's, and with 50 ms; what is judged is the worst query of all, by the median of its rounds, and it is named. The
 queries one by one are told, and not judged.
 
@@ -153,17 +154,29 @@ async def _round(log: Log) -> tuple[Times, Times]:
     timeline = Timeline(log, lambda: NOW)
     ours: Times = {query: [] for query in QUERIES}
     theirs: Times = {query: [] for query in QUERIES}
-    for _ in range(EACH):
-        for query, (where, values) in QUERIES.items():
-            begin = time.perf_counter()
-            found = await timeline.page(50, q=query, newest=True)
-            ours[query].append(1000 * (time.perf_counter() - begin))
-            async with log.pool.connection() as connection:
-                begin = time.perf_counter()
-                expected = await _by_hand(connection, where, values)
-                theirs[query].append(1000 * (time.perf_counter() - begin))
+    for number in range(EACH):
+        for asked, query in enumerate(QUERIES):
+            if (number + asked) % 2:
+                found, expected = await _ours(timeline, query, ours), await _theirs(log, query, theirs)
+            else:
+                expected, found = await _theirs(log, query, theirs), await _ours(timeline, query, ours)
             _check(query, found, expected)
     return ours, theirs
+
+
+async def _ours(timeline: Timeline, query: str, times: Times) -> Found:
+    begin = time.perf_counter()
+    found = await timeline.page(50, q=query, newest=True)
+    times[query].append(1000 * (time.perf_counter() - begin))
+    return found
+
+
+async def _theirs(log: Log, query: str, times: Times) -> list[Record]:
+    async with log.pool.connection() as connection:
+        begin = time.perf_counter()
+        expected = await _by_hand(connection, *QUERIES[query])
+        times[query].append(1000 * (time.perf_counter() - begin))
+    return expected
 
 
 async def _by_hand(connection: AsyncConnection, where: str, values: tuple[Any, ...]) -> list[Record]:
