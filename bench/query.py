@@ -3,9 +3,9 @@
 Each query is asked for its newest 50 entries: ours from the text to decoded records, names looked up and times turned
 into positions on the way; the other is what somebody who knows the tables would write, without that, on a connection
 that it already has, to decoded records as well. They are asked in turn, and take turns at being first: whoever is finds
-what the queries before it left in memory, and the other what the first has just read. Each query's p95 is compared with its own
-SQL's, and with 50 ms; what is judged is the worst query of all, by the median of its rounds, and it is named. The
-queries one by one are told, and not judged.
+what the queries before it left in memory, and the other what the first has just read. Each query's p95 is compared with
+its own SQL's, and with 50 ms; what is judged is the worst query of all, by the median of its rounds, and it is named.
+The queries one by one are told, and not judged.
 
 A round before the others is not counted: connections prepare what they are asked again, on either side.
 
