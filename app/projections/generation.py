@@ -60,7 +60,11 @@ class Generation:
         return (events(*{kind for model in self.models for kind in model.events}, SubjectErased),)
 
     async def create(self, connection: AsyncConnection) -> None:
-        """Create empty tables at position 0, in place of what there may be. Inside a transaction."""
+        """Create empty tables at position 0, in place of what there may be. Inside a transaction.
+
+        What is folded into them is not written to the database's own log (WAL), for which everybody who commits would
+        have to wait. So a crash of the database empties them, bookmark and all: the fold begins anew. See `keep`.
+        """
         schema = Identifier(self.schema)
         await connection.execute(SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(schema))
         if await _may_be_given_away(connection):
@@ -69,10 +73,15 @@ class Generation:
         for model in self.models:
             await model.create(connection, self.schema)
         await connection.execute(
-            SQL("CREATE TABLE {} (position bigint NOT NULL, shape text NOT NULL)").format(self._bookmark)
+            SQL("CREATE UNLOGGED TABLE {} (position bigint NOT NULL, shape text NOT NULL)").format(self._bookmark)
         )
         await connection.execute(SQL("INSERT INTO {} VALUES (0, %s)").format(self._bookmark), (self.shape,))
         await connection.execute("SET LOCAL ROLE NONE")
+
+    async def keep(self, connection: AsyncConnection) -> None:
+        """Have a crash of the database leave the tables as they are, from now on; the bookmark last."""
+        for table in (*[Identifier(self.schema, model.table()) for model in self.models], self._bookmark):
+            await connection.execute(SQL("ALTER TABLE {} SET LOGGED").format(table))
 
     async def bookmark(self, connection: AsyncConnection) -> int | None:
         """Give the position up to which everything was applied; none if there is no such generation of this shape."""

@@ -77,12 +77,12 @@ class ReadModel(Generic[Row]):
         return f"{cls.table()} {cls.version} {_columns(cls.row)} {cls.indexes}"
 
     async def create(self, connection: AsyncConnection, schema: str) -> None:
-        """Create the empty table."""
+        """Create the empty table, which a crash of the database empties until `Generation.keep` is called."""
         columns = [SQL("{} {}").format(Identifier(name), SQL(kind)) for name, kind in _columns(self.row).items()]  # pyright: ignore
         primary = Identifier(self.primary())
         table = Identifier(schema, self.table())
         await connection.execute(
-            SQL("CREATE TABLE {} ({}, PRIMARY KEY ({}))").format(table, SQL(", ").join(columns), primary)
+            SQL("CREATE UNLOGGED TABLE {} ({}, PRIMARY KEY ({}))").format(table, SQL(", ").join(columns), primary)
         )
         for index in self.indexes:
             await connection.execute(SQL("CREATE INDEX ON {} {}").format(table, SQL(index)))  # pyright: ignore

@@ -69,6 +69,7 @@ async def rebuild(
             if seeing is not None:
                 compared = await compare(seeing, generation, LIVE, position)
         differences = compared.count if compared else 0
+        await generation.keep(connection)
         if only:
             await _swap_one(log, live, replay, differences, context, keep_old=keep_old)
         else:
@@ -102,6 +103,7 @@ async def rebuild_to(
         replay = Replay(log, generation, connection, progress)
         await replay.begin()
         await replay.go_on(position)
+        await generation.keep(connection)
     if replay.unreadable:
         raise replay.unreadable
     return generation.schema

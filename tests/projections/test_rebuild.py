@@ -12,10 +12,11 @@ from app.audit.log import Log
 from app.domain.states import StateRebuilt, StateSealed
 from app.projections import replay as replay_module
 from app.projections.differences import NothingToCompare, TableMissing, find_differences
-from app.projections.generation import Generation
+from app.projections.generation import MODELS, Generation
 from app.projections.notebooks import Notebooks
 from app.projections.projects import Projects
 from app.projections.rebuild import drop_old, rebuild, rebuild_to
+from tests.database import FAST, SEALER, Databases, PrivateServer
 from tests.domain.cast import APOLLO, PLOTS, apollo, plots
 from tests.projections.histories import History
 from tests.projections.test_read_models import TABLES, happen, projecting, tables
@@ -65,6 +66,42 @@ async def test_a_rebuild_that_is_killed_at_any_point_goes_on_from_there(log: Log
     assert began_at >= reached > 0
     assert (position, differences) == (head, 0)
     assert await tables(log) == before
+
+
+@pytest.mark.parametrize("only", [None, Projects])
+async def test_what_was_rebuilt_is_written_for_good(log: Log, only: type[Projects] | None) -> None:
+    await lived(log)
+    await rebuild(log, only=only)
+    schema = await rebuild_to(log, 20)
+    async with log.pool.connection() as connection:
+        cursor = await connection.execute(
+            "SELECT oid::regclass::text, relpersistence FROM pg_class"
+            " WHERE relkind IN ('r', 'i') AND relnamespace::regnamespace::text IN ('read', %s)",
+            (schema,),
+        )
+        kept = dict(await cursor.fetchall())
+    assert len(kept) > 2 * len(MODELS)
+    assert {table for table, how in kept.items() if how != "p"} == set()
+
+
+async def test_a_rebuild_begins_anew_if_the_database_crashed_meanwhile() -> None:
+    with PrivateServer(*FAST) as server:
+        databases = Databases(server.dsn)
+        await databases.prepare()
+        with databases.fresh() as dsn:
+            async with Log.open(dsn, SEALER) as log:
+                head = await lived(log)
+                before = await tables(log)
+                async with log.pool.connection() as connection:
+                    replay = replay_module.Replay(log, Generation(log, "read_next"), connection)
+                    await replay.begin()
+                    await replay.go_on(head // 2)
+                server.kill()
+                await asyncio.to_thread(server.start)
+            async with Log.open(dsn, SEALER) as log:
+                done = await rebuild(log)
+                assert (done.began_at, done.position, done.differences) == (0, head, 0)
+                assert await tables(log) == before
 
 
 async def test_a_rebuild_of_another_shape_is_not_gone_on_with(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:

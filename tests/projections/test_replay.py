@@ -85,4 +85,4 @@ async def test_rows_are_looked_up_and_no_table_is_read_through_for_a_page(dsn: s
             with psycopg.connect(dsn) as connection:
                 read_through, looked_up = connection.execute(query).fetchone() or (0, 0)
             await asyncio.sleep(0.05)
-    assert read_through <= 2
+    assert read_through <= 5, "to compare, to seal, and to write it and its two indexes for good: not for each page"
