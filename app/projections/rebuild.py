@@ -1,7 +1,7 @@
 """Rebuild: fold the whole log into a generation beside the live one, compare, and swap it in while the API serves.
 
 Killed at any moment, it leaves the live generation as it was, or the new one in its place, which the log is told by
-whoever comes next; begun again, it goes on.
+whoever comes next; begun again, it goes on, or from the beginning if it was the database that crashed.
 """
 
 from collections.abc import Sequence

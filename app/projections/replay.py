@@ -22,7 +22,7 @@ PAGE = 2_000
 SLICE = 50
 """Events that are decoded at a time: the database's answer about the page before waits for no more than that."""
 
-REST = 0.15
+REST = 0.4
 """How long it rests after a page, as a share of the time that the page took: requests find the database free."""
 
 Progress = Callable[[int, int], None]
