@@ -85,10 +85,7 @@ class Writer:
             raise LogUnavailable(self.frozen)
         append = Append(drafts, condition)
         self._waiting.append(append)
-        if not self._is_called and self._task is None:
-            # Not at once: others who were answered together with this one are about to append, too.
-            self._is_called = True
-            asyncio.get_running_loop().call_soon(self._go_on)
+        self._call()
         return await append.done
 
     async def close(self) -> None:
@@ -96,6 +93,12 @@ class Writer:
         while self._task is not None or self._waiting or self._under_way:
             await asyncio.sleep(CLOSING)
         await self._disconnect()
+
+    def _call(self) -> None:
+        """Go on soon; not at once: others who were answered together with this one are about to append, too."""
+        if not self._is_called and self._task is None:
+            self._is_called = True
+            asyncio.get_running_loop().call_soon(self._go_on)
 
     def _go_on(self) -> None:
         """Send what waits, as long as it can be decided on by what is in memory; else go the careful way."""
@@ -147,8 +150,8 @@ class Writer:
         self._settle_what_is_refused()
         if self._has_failed and not self._under_way:
             self._look_again()
-        elif self._waiting and not self._is_called:
-            self._go_on()
+        elif self._waiting:
+            self._call()
 
     def _settle_what_is_refused(self) -> None:
         """Settle batches of which nothing was sent, once all that they rest on is in the log."""
@@ -177,11 +180,13 @@ class Writer:
         if self._pipe is not None:
             self._pipe.close()
         taken, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
-        await self._commit(taken)
-        if self._pipe is not None:
-            self._pipe.open()
-        self._task = None
-        self._go_on()
+        try:
+            await self._commit(taken)
+            if self._pipe is not None:
+                self._pipe.open()
+        finally:
+            self._task = None
+            self._go_on()
 
     async def _commit(self, appends: list[Append]) -> None:
         """Append on the careful way: under the lock, and whatever goes wrong, until each has its answer."""

@@ -57,6 +57,32 @@ async def test_few_go_together(log: Log, monkeypatch: pytest.MonkeyPatch) -> Non
     assert sent == [3] * 5
 
 
+async def test_whoever_is_answered_joins_those_who_waited_meanwhile(
+    log: Log, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+
+    def look(send: Send, pipe: Pipe, batch: Batch, upon: bytes) -> None:
+        sent.append(len(batch.records))
+        send(pipe, batch, upon)
+
+    async def again() -> None:
+        for _ in range(3):
+            await log.append([draft()])
+
+    await log.append([draft()])
+    sending(monkeypatch, look)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(7305796)")  # which an append waits for
+        callers = [asyncio.create_task(again())]
+        while not sent:
+            await asyncio.sleep(0)
+        callers.append(asyncio.create_task(again()))
+        await asyncio.sleep(0.01)
+    await asyncio.gather(*callers)
+    assert sent == [1, 2, 2, 1]
+
+
 async def test_what_was_sent_on_top_of_what_the_database_refused_is_decided_on_anew(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
