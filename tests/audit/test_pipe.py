@@ -26,61 +26,48 @@ def sending(monkeypatch: pytest.MonkeyPatch, instead: Callable[[Send, Pipe, Batc
     monkeypatch.setattr(Pipe, "send", lambda *given: instead(send, *given))  # pyright: ignore
 
 
-async def test_the_next_batch_is_sent_while_one_is_under_way(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[tuple[int, int]] = []
+@pytest.fixture
+async def sent(log: Log, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Note of each batch after which position it was sent, and how many entries it had; the first is sent before."""
+    found: list[tuple[int, int]] = []
 
     def look(send: Send, pipe: Pipe, batch: Batch, upon: bytes) -> None:
-        sent.append((batch.after, len(batch.records)))
+        found.append((batch.after, len(batch.records)))
         send(pipe, batch, upon)
 
     await log.append([draft()])
     sending(monkeypatch, look)
+    return found
+
+
+async def append_again(log: Log, times: int) -> None:
+    for _ in range(times):
+        await log.append([draft()])
+
+
+async def test_the_next_batch_is_sent_while_one_is_under_way(log: Log, sent: list[tuple[int, int]]) -> None:
     assert await asyncio.gather(*(log.append([draft()]) for _ in range(writer.ALONE))) == list(range(2, 10))
     half = writer.ALONE // 2
     assert sent == [(1, half), (1 + half, half)]
 
 
-async def test_few_go_together(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[int] = []
-
-    def look(send: Send, pipe: Pipe, batch: Batch, upon: bytes) -> None:
-        sent.append(len(batch.records))
-        send(pipe, batch, upon)
-
-    async def again() -> None:
-        for _ in range(5):
-            await log.append([draft()])
-
-    await log.append([draft()])
-    sending(monkeypatch, look)
-    await asyncio.gather(again(), again(), again())
-    assert sent == [3] * 5
+async def test_few_go_together(log: Log, sent: list[tuple[int, int]]) -> None:
+    await asyncio.gather(*(append_again(log, 5) for _ in range(3)))
+    assert [size for _, size in sent] == [3] * 5
 
 
 async def test_whoever_is_answered_joins_those_who_waited_meanwhile(
-    log: Log, dsn: str, monkeypatch: pytest.MonkeyPatch
+    log: Log, dsn: str, sent: list[tuple[int, int]]
 ) -> None:
-    sent: list[int] = []
-
-    def look(send: Send, pipe: Pipe, batch: Batch, upon: bytes) -> None:
-        sent.append(len(batch.records))
-        send(pipe, batch, upon)
-
-    async def again() -> None:
-        for _ in range(3):
-            await log.append([draft()])
-
-    await log.append([draft()])
-    sending(monkeypatch, look)
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("SELECT pg_advisory_lock(7305796)")  # which an append waits for
-        callers = [asyncio.create_task(again())]
+        callers = [asyncio.create_task(append_again(log, 3))]
         while not sent:
             await asyncio.sleep(0)
-        callers.append(asyncio.create_task(again()))
+        callers.append(asyncio.create_task(append_again(log, 3)))
         await asyncio.sleep(0.01)
     await asyncio.gather(*callers)
-    assert sent == [1, 2, 2, 1]
+    assert [size for _, size in sent] == [1, 2, 2, 1]
 
 
 async def test_what_was_sent_on_top_of_what_the_database_refused_is_decided_on_anew(

@@ -96,6 +96,7 @@ async def test_a_rebuild_begins_anew_if_the_database_crashed_meanwhile() -> None
                     replay = replay_module.Replay(log, Generation(log, "read_next"), connection)
                     await replay.begin()
                     await replay.go_on(head // 2)
+                    await connection.execute("CHECKPOINT")  # whatever survives a crash is on the disk now
                 server.kill()
                 await asyncio.to_thread(server.start)
             async with Log.open(dsn, SEALER) as log:
