@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from app.audit.database.provision import application
 from app.audit.entry import Context
 from app.audit.log import Log
+from app.audit.signing import continuity
 from app.audit.signing import signer as signer_module
 from app.audit.signing import store as store_module
+from app.audit.signing.continuity import AnotherHistory, Refused
 from app.audit.signing.edge import CompleteTile, Edge
 from app.audit.signing.rotation import NothingToRotate, stage
-from app.audit.signing.signer import AnotherHistory, Refused
 from app.audit.signing.store import SignerBusy, Staged, Store
 from app.audit.signing.tree import NotInTree, Tampered, Tree, publish
 from app.audit.transparency.keys import Verifier
@@ -135,7 +136,10 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-STEPS = ("keep_tiles", "publish", "read_leaves", "read_size", "read_checkpoints", "read_edge", "sign_note")
+STEPS = [
+    *((continuity, name) for name in ("keep_tiles", "read_leaves", "read_size", "read_checkpoints", "read_edge")),
+    *((signer_module, name) for name in ("publish", "read_size", "read_checkpoints", "sign_note")),
+]
 
 
 @slow
@@ -163,14 +167,14 @@ async def test_a_signer_killed_at_any_step_never_signs_two_roots_of_one_size(
                 burn()
 
             patch.setattr(Store, "keep_signed", keep)
-            for name in STEPS:
-                real = getattr(signer_module, name)
+            for module, name in STEPS:
+                real = getattr(module, name)
 
                 def before_and_after(*args: object, real: object = real, **named: object) -> object:
                     burn()
                     return real(*args, **named)  # pyright: ignore
 
-                patch.setattr(signer_module, name, before_and_after)
+                patch.setattr(module, name, before_and_after)
             for _ in range(data.draw(st.integers(2, 6))):
                 await grow(log, data.draw(st.integers(1, 400)))
                 fuse[0] = data.draw(st.integers(0, 14))
@@ -276,6 +280,31 @@ async def test_an_entry_whose_bytes_were_edited_is_named_and_not_signed(dsn: str
     assert await signing.tree.newest() is None
     await change(dsn, "DELETE FROM audit.entries WHERE position = 600")
     with pytest.raises(Tampered, match="Entry 600 is missing"):
+        await signing.sign()
+
+
+@pytest.mark.parametrize("column", ["bytes", "leaf_hash"])
+async def test_an_entry_that_was_emptied_is_named_and_not_signed(
+    dsn: str, log: Log, tmp_path: Path, column: str
+) -> None:
+    signing = Signing(log, tmp_path / "signer")
+    await grow(log, 300)
+    computed = ("bytes", "leaf_hash", "id", "type", "tags", "outcome", "at")
+    await change(
+        dsn,
+        *(f"ALTER TABLE audit.entries ALTER {one} DROP NOT NULL" for one in computed),
+        f"UPDATE audit.entries SET {column} = NULL WHERE position = 300",
+    )
+    with pytest.raises(Tampered, match="Entry 300"):
+        await signing.sign()
+
+
+async def test_a_tile_of_which_the_hashes_are_gone_is_named(dsn: str, log: Log, tmp_path: Path) -> None:
+    signing = Signing(log, tmp_path / "signer")
+    await grow(log, 300)
+    await signing.sign()
+    await change(dsn, "ALTER TABLE audit.tiles ALTER hashes DROP NOT NULL", "UPDATE audit.tiles SET hashes = NULL")
+    with pytest.raises(Tampered, match="tile of entries 1 to 256 is gone"):
         await signing.sign()
 
 

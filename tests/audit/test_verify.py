@@ -100,6 +100,28 @@ def edit_hash(connection: psycopg.Connection) -> None:
     connection.execute("UPDATE audit.entries SET leaf_hash = sha256('') WHERE position = 200")
 
 
+def break_the_line(connection: psycopg.Connection) -> None:
+    """Put a line end between two tokens, where JSON may have one, and hash what that gives."""
+    connection.execute(
+        "UPDATE audit.entries SET bytes = regexp_replace(bytes::text, '^{', E'{\\n')::json WHERE position = 602"
+    )
+    connection.execute(
+        "UPDATE audit.entries SET leaf_hash = sha256('\\x00'::bytea || convert_to(bytes::text, 'UTF8'))"
+        " WHERE position = 602"
+    )
+
+
+def empty(table: str, column: str, where: str) -> Change:
+    columns = ("bytes", "leaf_hash", "id", "type", "tags", "outcome", "at") if table == "entries" else (column,)
+
+    def change(connection: psycopg.Connection) -> None:
+        for one in columns:
+            connection.execute(f"ALTER TABLE audit.{table} ALTER {one} DROP NOT NULL".encode())
+        connection.execute(f"UPDATE audit.{table} SET {column} = NULL WHERE {where}".encode())
+
+    return change
+
+
 def delete(*positions: int) -> Change:
     def change(connection: psycopg.Connection) -> None:
         connection.execute("DELETE FROM audit.entries WHERE position = ANY(%s)", (list(positions),))
@@ -173,6 +195,9 @@ MATRIX: dict[str, tuple[Change, str, int, int]] = {
     "edited with its hash": (edit(200, rehash=True), "edited", 200, 200),
     "edited with its hash, in no tile yet": (edit(590, rehash=True), "rewritten", 521, 600),
     "its hash edited": (edit_hash, "hash", 200, 200),
+    "emptied": (empty("entries", "bytes", "position = 200"), "edited", 200, 200),
+    "all emptied": (empty("entries", "bytes", "true"), "edited", 1, 1),
+    "its hash emptied": (empty("entries", "leaf_hash", "position = 200"), "hash", 200, 200),
     "deleted": (delete(200), "deleted", 200, 200),
     "several deleted": (delete(200, 201, 202, 400), "deleted", 200, 202),
     "the first deleted": (delete(1), "deleted", 1, 1),
@@ -183,8 +208,12 @@ MATRIX: dict[str, tuple[Change, str, int, int]] = {
     "truncated with its checkpoints": (truncate_with_its_checkpoints, "truncated", 521, 600),
     "all gone": (truncate_all, "truncated", 1, 600),
     "a tile edited": (edit_tile, "tile", 200, 200),
+    "a tile emptied": (empty("tiles", "hashes", "index = 1"), "tile", 257, 512),
+    "a tile's root emptied": (empty("tiles", "root", "index = 1"), "tile", 257, 512),
     "a tile deleted": (delete_tile, "tile", 257, 512),
     "a checkpoint's note edited": (edit_note, "checkpoint", 300, 300),
+    "a checkpoint's note emptied": (empty("checkpoints", "note", "size = 300"), "checkpoint", 300, 300),
+    "a checkpoint's root emptied": (empty("checkpoints", "root", "size = 300"), "checkpoint", 300, 300),
     "a checkpoint's root edited": (edit_root, "checkpoint", 300, 300),
     "signed with another key": (sign_with_another_key, "checkpoint", 600, 600),
 }
@@ -208,6 +237,18 @@ async def test_what_a_superuser_does_is_found_and_located(
     finding = await found_in(dsn, _trust(data))
     assert (finding.kind, finding.first, finding.last) == (kind, first, last), finding.says
     assert str(first) in finding.says
+
+
+async def test_an_entry_of_two_lines_is_found_though_it_has_the_hash_of_its_bytes(signed: tuple[str, Path]) -> None:
+    dsn, data = signed
+    async with Log.open(dsn, SEALER) as log:
+        for _ in range(3):
+            await log.append([draft("A")])
+    with superuser(dsn) as connection:
+        break_the_line(connection)
+    finding = await found_in(dsn, _trust(data))
+    assert (finding.kind, finding.first, finding.last) == ("edited", 602, 602)
+    assert "line end" in finding.says
 
 
 async def test_an_entry_of_another_history_is_found_by_what_the_signer_remembers(

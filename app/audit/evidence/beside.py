@@ -10,7 +10,8 @@ _LEVELS = 7
 """Those of a tree of 2^56 entries; positions have 63 bits."""
 
 _TILES = """
-SELECT level, index, hashes, root FROM unnest(%s::smallint[], %s::bigint[]) AS wanted (level, index)
+SELECT level, index, coalesce(hashes, ''), coalesce(root, '')
+FROM unnest(%s::smallint[], %s::bigint[]) AS wanted (level, index)
 JOIN audit.tiles USING (level, index)
 """
 
@@ -36,7 +37,8 @@ async def read_beside(connection: AsyncConnection, after: int, until: int) -> Be
 async def read_checkpoints(connection: AsyncConnection, first: int, last: int) -> Checkpoints:
     """Read the checkpoints from one size to another."""
     cursor = await connection.execute(
-        "SELECT size, root, note FROM audit.checkpoints WHERE size >= %s AND size <= %s ORDER BY size",
+        "SELECT size, coalesce(root, ''), coalesce(note, '') FROM audit.checkpoints "
+        "WHERE size >= %s AND size <= %s ORDER BY size",
         (first, last),
         binary=True,
     )

@@ -144,7 +144,9 @@ async def _write(
 
 async def _newest(connection: AsyncConnection, trust: Trust) -> Head:
     """Read the newest checkpoint that was given out, and check that it is ours."""
-    cursor = await connection.execute("SELECT size, root, note FROM audit.checkpoints ORDER BY size DESC LIMIT 1")
+    cursor = await connection.execute(
+        "SELECT size, coalesce(root, ''), coalesce(note, '') FROM audit.checkpoints ORDER BY size DESC LIMIT 1"
+    )
     row: Any = await cursor.fetchone()
     if row is None:
         raise Unverifiable("Nothing of this log is signed yet: start Sophon, and let it sign a checkpoint.")

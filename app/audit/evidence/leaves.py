@@ -29,8 +29,8 @@ T = TypeVar("T")
 
 _TILES = """
 SELECT start, tile.* FROM generate_series(%(after)s::bigint, %(until)s::bigint - 1, 256) AS start, LATERAL (
-    SELECT string_agg(leaf_hash, ''::bytea ORDER BY position),
-           convert_to(string_agg(bytes::text, E'\\n' ORDER BY position) || E'\\n', 'UTF8')
+    SELECT coalesce(string_agg(leaf_hash, ''::bytea ORDER BY position), ''),
+           convert_to(coalesce(string_agg(bytes::text, E'\\n' ORDER BY position), '') || E'\\n', 'UTF8')
     FROM (
         SELECT * FROM audit.entries
         WHERE position > start AND position <= least(start + 256, %(until)s) ORDER BY position LIMIT 257

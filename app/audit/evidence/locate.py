@@ -36,7 +36,7 @@ async def locate(
     the entries give, and `kept` what is kept in its place.
     """
     rows = await _rows(connection, page.after, page.until, prunings)
-    found = _gap(rows, page) or await _against_tiles(connection, rows, page) or _against_hashes(rows)
+    found = _gap(rows, page) or await _against_tiles(connection, rows, page) or _against_hashes(rows) or _lines(rows)
     if found or not or_else:
         return found
     if tile is not None:
@@ -46,7 +46,7 @@ async def locate(
 
 async def _rows(connection: AsyncConnection, after: int, until: int, prunings: Prunings) -> list[_Row]:
     cursor = await connection.execute(
-        "SELECT position, convert_to(bytes::text, 'UTF8'), leaf_hash FROM audit.entries "
+        "SELECT position, convert_to(coalesce(bytes::text, ''), 'UTF8'), coalesce(leaf_hash, '') FROM audit.entries "
         "WHERE position > %s AND position <= %s ORDER BY position",
         (after, until),
     )
@@ -82,10 +82,24 @@ def _against_hashes(rows: Sequence[_Row]) -> Finding | None:
     return _finding("edited", row, row.said, "the hash that was written beside it")
 
 
+def _lines(rows: Sequence[_Row]) -> Finding | None:
+    row = next((row for row in rows if b"\n" in row.entry), None)
+    if row is None:
+        return None
+    return Finding(
+        kind="edited",
+        says=f"Entry {row.position} has a line end in it, which no entry is written with.",
+        first=row.position,
+        last=row.position,
+        entry=legible(row.entry),
+    )
+
+
 async def _against_tiles(connection: AsyncConnection, rows: Sequence[_Row], page: Page) -> Finding | None:
     """Compare with the kept tiles of leaves, which say what the hashes were when they were signed."""
     cursor = await connection.execute(
-        "SELECT index, hashes FROM audit.tiles WHERE level = 0 AND index >= %s AND index < %s ORDER BY index",
+        "SELECT index, hashes FROM audit.tiles WHERE level = 0 AND index >= %s AND index < %s AND hashes IS NOT NULL "
+        "ORDER BY index",
         (page.after // WIDTH, -(-page.until // WIDTH)),
     )
     for index, hashes in await cursor.fetchall():

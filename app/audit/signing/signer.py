@@ -6,7 +6,6 @@ signed, or something else, nothing is signed any more, and nothing appended.
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -19,26 +18,24 @@ from psycopg.errors import ReadOnlySqlTransaction
 from psycopg_pool import AsyncConnectionPool
 
 from app.audit.log import Lease, LeaseLost
+from app.audit.signing.continuity import (
+    AnotherHistory,
+    Refused,
+    another,
+    compare,
+    ends_so,
+    extend,
+    rolled_back,
+    sample,
+)
 from app.audit.signing.edge import Edge
 from app.audit.signing.rotation import activated, is_announced, stage
 from app.audit.signing.store import Keyring, Signed, SignerBusy, Store
-from app.audit.signing.tree import (
-    PAGE,
-    NotInTree,
-    Tampered,
-    keep_tiles,
-    publish,
-    read_checkpoints,
-    read_edge,
-    read_leaves,
-    read_size,
-    read_tile,
-)
+from app.audit.signing.tree import Tampered, publish, read_checkpoints, read_size
 from app.audit.signing.witness_client import WitnessAhead
 from app.audit.transparency.checkpoints import Checkpoint
 from app.audit.transparency.keys import SigningKey, Verifier
 from app.audit.transparency.notes import sign_note
-from app.audit.transparency.tiles import WIDTH
 from app.domain.signing import LogKeyRotated
 
 EVERY = 1.0
@@ -49,22 +46,12 @@ MANY = 64
 """Entries that are signed without waiting for more."""
 LOOK = 0.05
 """Seconds between two looks at how far this process knows the log to have grown, which costs nothing."""
-SAMPLE = 16
-"""Complete tiles, drawn by lot, whose entries are hashed anew at each start."""
 AGAIN = 30.0
 """Seconds after which a log that was refused is looked at again: it may have been mended."""
 LATE = 60.0
 """Seconds without a checkpoint, or a quorum, after which that is a fault."""
 
 _log = structlog.get_logger(__name__)
-
-
-class Refused(Exception):
-    """Nothing is signed. The message says what to do."""
-
-
-class AnotherHistory(Refused):
-    """The log does not continue what was signed, so nothing may be appended to it either."""
 
 
 class Cosigner(Protocol):
@@ -157,7 +144,7 @@ class Signer:
         """Before anything is appended: compare the log with what was signed, and freeze it if it is another."""
         try:
             async with self._log.pool.connection() as connection:
-                await self._compare(connection, self.store.signed())
+                await compare(connection, self.store.signed())
         except (Refused, Tampered) as error:
             self._refuse(error)
 
@@ -197,8 +184,8 @@ class Signer:
         async with self._log.pool.connection() as connection:
             signed = self.store.signed()
             self._use(self.store.keyring() or await self._first_keys(connection))
-            edge = await self._compare(connection, signed)
-            await self._sample(connection, edge.size)
+            edge = await compare(connection, signed)
+            await sample(connection, edge.size)
             if signed is not None:
                 await self._give_out(connection, signed)
         self._signed, self.refusal = signed, None
@@ -219,47 +206,17 @@ class Signer:
         self._origin = keyring.origin
         self._keys = [SigningKey.parse(key) for key in keyring.keys]
 
-    async def _compare(self, connection: AsyncConnection, signed: Signed | None) -> Edge:
-        """Give the edge of the log as it was signed last. Raises `Refused` or `Tampered` if it is not there."""
-        size = signed.size if signed else 0
-        checkpoints = await read_checkpoints(connection, size)
-        head = await read_size(connection)  # after them: another process may be signing
-        if head < (most := max([size, *(of for of, _ in checkpoints)])):
-            raise _rolled_back(head, most)
-        try:
-            edge = await read_edge(connection, size)
-        except NotInTree:
-            edge = await self._extend(connection, Edge(), size)
-        frontier = edge.frontier()
-        if signed is not None and [one.hex() for one in frontier.hashes] != list(signed.frontier):
-            raise _another(size)
-        # A checkpoint that is newer than our memory: the directory is an older copy, or we were killed. It is ours to
-        # repeat if the entries still give that root, and then only.
-        if checkpoints:
-            of, root = checkpoints[-1]
-            if (await self._extend(connection, edge.copy(), of)).frontier().root() != root:
-                raise _another(of)
-        return edge
-
-    async def _sample(self, connection: AsyncConnection, size: int) -> None:
-        complete = size // WIDTH
-        for index in random.sample(range(complete), min(SAMPLE, complete)):  # a lot, no secret
-            leaves = await read_leaves(connection, index * WIDTH, (index + 1) * WIDTH)
-            if b"".join(leaves) != await read_tile(connection, 0, index, WIDTH):
-                raise Tampered(f"Entries {index * WIDTH + 1} to {(index + 1) * WIDTH} are not those that were signed.")
-            await asyncio.sleep(0)
-
     async def sign(self, edge: Edge) -> Edge:
         """Sign all that is committed, if it is more; give the new edge. Should this fail, begin again."""
         async with self._log.pool.connection() as connection:
             head = await read_size(connection)
-            if head < edge.size or (edge.size and not await _ends_so(connection, edge)):
-                raise _rolled_back(head, edge.size) if head < edge.size else _another(edge.size)
+            if head < edge.size or (edge.size and not await ends_so(connection, edge)):
+                raise rolled_back(head, edge.size) if head < edge.size else another(edge.size)
             if head == edge.size:
                 self._unsigned_since = 0.0
                 return edge
             self._unsigned_since = self._unsigned_since or time.monotonic()
-            edge = await self._extend(connection, edge.copy(), head)
+            edge = await extend(connection, edge.copy(), head)
             self._signed = await asyncio.to_thread(self._keep, edge)
             await self._give_out(connection, self._signed)
             self.signed_at, self._unsigned_since = time.monotonic(), 0.0
@@ -271,14 +228,6 @@ class Signer:
         if self._cosigner is None:
             await publish(connection, signed.size, bytes.fromhex(signed.root), signed.note.encode())
         self._fresh.set()
-
-    async def _extend(self, connection: AsyncConnection, edge: Edge, size: int) -> Edge:
-        """Grow an edge by the entries until a size, a page at a time, and keep the tiles that they complete."""
-        while edge.size < size:
-            leaves = await read_leaves(connection, edge.size, min(edge.size + PAGE, size))
-            await keep_tiles(connection, edge.extend(leaves))
-            await asyncio.sleep(0)
-        return edge
 
     def _keep(self, edge: Edge) -> Signed:
         """Sign, and keep what was signed, before anybody sees it."""
@@ -320,30 +269,10 @@ class Signer:
         try:
             return await cosigner.cosign(signed.size, signed.note.encode(), [key.verifier for key in self._keys])
         except WitnessAhead as ahead:
-            raise _rolled_back(signed.size, ahead.size) from ahead
+            raise rolled_back(signed.size, ahead.size) from ahead
 
     def _refuse(self, error: BaseException) -> None:
         _log.error("signer.refuses", reason=str(error))
         self.refusal = str(error)
         if isinstance(error, AnotherHistory):
             self._log.freeze(str(error))
-
-
-async def _ends_so(connection: AsyncConnection, edge: Edge) -> bool:
-    return await read_leaves(connection, edge.size - 1, edge.size) == [edge.last]
-
-
-def _rolled_back(head: int, size: int) -> AnotherHistory:
-    return AnotherHistory(
-        f"The log ends at {head}, and {size} entries were signed: an older copy of the database was put back. "
-        "Nothing is signed or appended. Stop Sophon, and append the lost entries from an export: "
-        "sophon state recover --from-export DIR."
-    )
-
-
-def _another(size: int) -> AnotherHistory:
-    return AnotherHistory(
-        f"The first {size} entries are not those that were signed: history was rewritten, or another database was put "
-        "in place of this one. Nothing is signed or appended. Run sophon audit verify to find the place, and put the "
-        "entries back from an export: sophon state recover --from-export DIR."
-    )

@@ -20,7 +20,8 @@ PAGE = 512
 """Leaves that are read and hashed at once: a millisecond's work, and 32 MB if each is as long as an entry may be."""
 
 _LEAVES = """
-SELECT string_agg(leaf_hash, ''::bytea ORDER BY position), array_agg(convert_to(bytes::text, 'UTF8') ORDER BY position)
+SELECT string_agg(leaf_hash, ''::bytea ORDER BY position),
+       array_agg(convert_to(coalesce(bytes::text, ''), 'UTF8') ORDER BY position)
 FROM audit.entries WHERE position > %s AND position <= %s
 """
 
@@ -124,7 +125,7 @@ async def read_tile(connection: AsyncConnection, level: int, index: int, width: 
         query = "SELECT root FROM audit.tiles WHERE level = %s AND index >= %s AND index < %s ORDER BY index"
         values = (level - 1, start, start + width)
     cursor = await connection.execute(query.encode(), values)
-    hashes = b"".join([row[0] for row in await cursor.fetchall()])
+    hashes = b"".join([row[0] or b"" for row in await cursor.fetchall()])  # a superuser may have emptied one
     if len(hashes) != width * HASH:
         raise NotInTree
     return hashes
@@ -166,7 +167,8 @@ async def read_leaves(connection: AsyncConnection, after: int, until: int) -> li
 
 async def _locate(connection: AsyncConnection, after: int, until: int) -> str:
     query = (
-        "SELECT position, leaf_hash, bytes::text FROM audit.entries WHERE position > %s AND position <= %s "
+        "SELECT position, coalesce(leaf_hash, ''), coalesce(bytes::text, '') FROM audit.entries "
+        "WHERE position > %s AND position <= %s "
         "ORDER BY position"
     )
     prunings = await Prunings.read(connection)
