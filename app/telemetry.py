@@ -5,6 +5,7 @@ import sys
 from typing import Literal
 
 import structlog
+from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 REGISTRY = CollectorRegistry()
@@ -18,6 +19,16 @@ SUPERVISOR_UP = Gauge("sophon_supervisor_up", "Whether the runtime's supervisor 
 WRITABLE = Gauge("sophon_log_writable", "Whether the log took what it was last given", registry=REGISTRY)
 UNRECORDED = Counter("sophon_accesses_unrecorded", "Accesses that the log could not take", registry=REGISTRY)
 RUNS = Gauge("sophon_runs", "Notebook runs by status", ["status"], registry=REGISTRY)
+
+
+class Fault(Struct, frozen=True):
+    """What is not as it should be: which part, as anybody may know, and a sentence for those who can mend it.
+
+    In the sentence there may be what a program of somebody else's said, addresses within the house, and positions.
+    """
+
+    part: str
+    says: str
 
 
 def set_up_logging(style: Literal["auto", "console", "json"]) -> None:

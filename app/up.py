@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import fcntl
 import hashlib
 import os
 import secrets
@@ -17,11 +16,11 @@ from typing import Any
 import uvicorn
 from msgspec import Struct
 
-from app.audit.database.provision import application, prepare
 from app.audit.sealing.vault import Vault
+from app.installation import database, keys_of, only_one
 from app.keys import Keys
-from app.main import Platform, create_app
-from app.postgres import embedded
+from app.main import create_app
+from app.platform import Platform
 from app.runtime.admissions import Admissions
 from app.runtime.containers import Containers, Limits, ask, connect
 from app.runtime.door import Door
@@ -113,39 +112,6 @@ async def open_door(platform: Platform) -> Door:
     )
 
 
-def keys_of(settings: Settings) -> Keys:
-    """Give the installation's keys: of the secret that was set, or of the one in the data directory."""
-    return Keys(settings.secret.encode()) if settings.secret else Keys.kept_in(settings.data / "secret")
-
-
-def has_secret(settings: Settings) -> bool:
-    """Whether the installation's secret is here. (`keys_of` would make one.)"""
-    return bool(settings.secret) or (settings.data / "secret").exists()
-
-
-@contextlib.asynccontextmanager
-async def database(settings: Settings, say: Say) -> AsyncGenerator[str]:
-    """Set up the database that was set, or the embedded one, and give the DSN that the application uses it by.
-
-    That is of a login of its own, which may append to the log and change nothing of it.
-    """
-    async with administered(settings, say) as dsn:
-        await prepare(dsn)
-        yield await application(dsn, keys_of(settings), signs=settings.signs)
-
-
-@contextlib.asynccontextmanager
-async def administered(settings: Settings, say: Say) -> AsyncGenerator[str]:
-    """Give the DSN of who administrates the database that was set, or the embedded one, which is started."""
-    if settings.database_url:
-        yield settings.database_url
-        return
-    if not (settings.data / "postgres").exists():
-        say("creating the database")
-    async with embedded(settings.data / "postgres") as dsn:
-        yield dsn
-
-
 @contextlib.asynccontextmanager
 async def choose_engine(settings: Settings, keys: Keys, sockets: Path, say: Say) -> AsyncGenerator[tuple[Engine, str]]:
     """Open the runtime that was set, or Docker where it answers and child processes where not; and say why."""
@@ -213,17 +179,6 @@ class QuietServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
         """Capture none."""
-        yield
-
-
-@contextlib.contextmanager
-def only_one(data: Path) -> Generator[None]:
-    """Hold a data directory; raises `BadSetting` where somebody else does. Ends with the process, however it ends."""
-    with (data / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BadSetting(f"Sophon is running on {data} already. Stop it, or set SOPHON_DATA to another.") from None
         yield
 
 

@@ -17,8 +17,8 @@ from statistics import quantiles
 import psycopg
 
 from app.audit.sealing.sealer import Sealer
+from app.installation import administered, keys_of
 from app.settings import Settings
-from app.up import administered, keys_of
 from bench.installation import Installation, installation
 from bench.loop import event_loop
 from bench.measure import Comparison, Effort, Target, alternate

@@ -28,7 +28,7 @@ from app.domain.projects import CreateProject
 from app.domain.reports import ReportNotebookReady
 from app.identifiers import new_id
 from app.keys import Keys
-from app.main import Platform
+from app.platform import Platform
 from app.runtime.asking import PROBLEMS, asking
 from app.runtime.engine import Instance
 from app.runtime.processes import Processes

@@ -41,7 +41,7 @@ OURS: dict[str, tuple[str, ...]] = {
 }
 """Package (or module) -> which of ours it may import, besides itself and the leaves."""
 
-ALL = ("app.__main__", "app.cli", "app.main", "app.postgres", "app.up")
+ALL = ("app.__main__", "app.cli", "app.installation", "app.main", "app.platform", "app.postgres", "app.up")
 """What puts it all together, and may import everything."""
 
 THEIRS: dict[str, tuple[str, ...]] = {

@@ -13,7 +13,7 @@ from app.api.problems import problems
 from app.domain.tokens import Scope
 from app.domain.users import AdministratorsOnly
 from app.identity.principal import Principal
-from app.telemetry import exposition
+from app.telemetry import Fault, exposition
 
 
 class Health(Struct, frozen=True):
@@ -21,16 +21,6 @@ class Health(Struct, frozen=True):
 
     status: Literal["ok", "degraded"]
     faults: list[str]
-
-
-class Fault(Struct, frozen=True):
-    """What is not as it should be: which part, as anybody may know, and a sentence for those who can mend it.
-
-    In the sentence there may be what a program of somebody else's said, addresses within the house, and positions.
-    """
-
-    part: str
-    says: str
 
 
 Faults = Callable[[], list[Fault]]

@@ -25,9 +25,8 @@ from app.domain.users import AdministratorsOnly
 from app.identifiers import uuid7
 from app.identity.identity import Identity
 from app.identity.principal import Principal
-from app.main import Platform
+from app.installation import keys_of
 from app.settings import Settings
-from app.up import keys_of
 
 TOKEN = "SOPHON_TOKEN"  # noqa: S105
 """The environment variable; no option, which the list of processes would show to everybody."""
@@ -56,20 +55,20 @@ async def bearer(log: Log, settings: Settings) -> Principal | None:
     return principal
 
 
-async def asker(platform: Platform) -> Asker:
+async def asker(log: Log, identity: Identity) -> Asker:
     """Give whose token it is; raises `CannotDo`, which is recorded."""
-    principal = await platform.identity.who(_given(), "token")
+    principal = await identity.who(_given(), "token")
     if principal is None:
-        await refused(platform.log, somebody(), "bad-token" if _given() else "not-authenticated")
+        await refused(log, somebody(), "bad-token" if _given() else "not-authenticated")
         raise CannotDo(f"Set {TOKEN} to an API token of yours, so that it is known who asks. It may have expired.")
-    return Asker(principal, await _by(platform.log, principal))
+    return Asker(principal, await _by(log, principal))
 
 
-async def administrator(platform: Platform) -> Asker:
+async def administrator(log: Log, identity: Identity) -> Asker:
     """Give the administrator whose token it is; raises `CannotDo` for anybody else, which is recorded."""
-    found = await asker(platform)
+    found = await asker(log, identity)
     if not found.principal.caller.administering:
-        await refused(platform.log, found.context, AdministratorsOnly.problem())
+        await refused(log, found.context, AdministratorsOnly.problem())
         raise CannotDo("Only administrators may do this; the token's scope has to be `admin`.")
     return found
 

@@ -15,9 +15,9 @@ from app.audit.database.provision import current_login
 from app.audit.signing.store import Store
 from app.cli.groups import state
 from app.cli.work import COULD_NOT, TAMPERED, WHOLE, CannotDo, console, run
+from app.installation import administered, keys_of
 from app.projections.standing import standing
 from app.settings import Settings
-from app.up import administered, keys_of
 
 LEAST_FREE = 1 << 30
 """Bytes of disk below which the log may soon not be written any more."""

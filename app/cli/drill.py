@@ -14,12 +14,12 @@ from app.audit.sealing.sealer import Sealer
 from app.cli.groups import state
 from app.cli.verify import judged
 from app.cli.work import TAMPERED, CannotDo, console, run
+from app.installation import administered, keys_of
 from app.postgres import embedded
 from app.projections.differences import scratch
 from app.projections.replay import Replay
 from app.projections.seals import VERIFY, Checking
 from app.settings import Settings
-from app.up import administered, keys_of
 
 
 @state.command("drill")

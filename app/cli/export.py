@@ -17,8 +17,8 @@ from app.cli.rebuilding import opened, progressing
 from app.cli.verify import judged, must_be_known
 from app.cli.work import CannotDo, console, run
 from app.domain.exports import AuditExported
+from app.installation import administered
 from app.settings import Settings
-from app.up import administered
 
 _PATH: Any = click.Path(path_type=Path, file_okay=False)
 

@@ -25,11 +25,10 @@ from app.audit.sealing.sealer import Sealer
 from app.cli.asker import note_question
 from app.cli.groups import audit
 from app.cli.work import CannotDo, console, run
-from app.main import origin_of
+from app.installation import database, keys_of, origin_of
 from app.projections.timeline import Timeline
 from app.settings import Settings
 from app.tasks import end
-from app.up import database, keys_of
 
 PAGE = 1_000
 LOOK_EVERY = 0.5

@@ -11,9 +11,9 @@ from app.cli.work import CannotDo, console, run
 from app.dispatch import Context, LogCannotBeWritten
 from app.domain.errors import Refusal
 from app.domain.passwords import Password, ResetPassword
-from app.main import Platform
+from app.installation import database, keys_of
+from app.platform import Platform
 from app.settings import Settings
-from app.up import database, keys_of
 
 
 @admin.command("password")

@@ -21,10 +21,10 @@ from app.dispatch import LogCannotBeWritten
 from app.domain.approvals import ApprovalRequested
 from app.domain.errors import Refusal
 from app.domain.pruning import LogPruned, PruneLog
-from app.main import Platform
+from app.installation import database, keys_of
+from app.platform import Platform
 from app.projections.times import moment_of
 from app.settings import Settings
-from app.up import database, keys_of
 
 MOST = 20_000
 """Entries that are pruned at once: nothing can be appended meanwhile."""
@@ -58,7 +58,7 @@ async def _prune(settings: Settings, text: str, directory: Path, *, dry_run: boo
         database(settings, console.print) as dsn,
         Platform.open(settings, keys_of(settings), dsn) as platform,
     ):
-        asker = await administrator(platform)
+        asker = await administrator(platform.log, platform.identity)
         retention = Retention(platform.log, settings.retention)
         now = datetime.now(UTC)
         due = await retention.due(now, await _position(retention, text, now))

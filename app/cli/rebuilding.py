@@ -17,12 +17,12 @@ from app.cli.groups import state
 from app.cli.work import COULD_NOT, TAMPERED, CannotDo, console, run
 from app.domain.audits import AuditQueried
 from app.domain.names import Personal
+from app.installation import database, keys_of
 from app.projections.differences import NothingToCompare
 from app.projections.generation import MODELS
 from app.projections.rebuild import Rebuilt, drop_old, rebuild, rebuild_to
 from app.projections.seals import Checked, seal_generation, verify_seals
 from app.settings import Settings
-from app.up import database, keys_of
 
 TABLES = {model.table(): model for model in MODELS}
 

@@ -27,8 +27,8 @@ from app.domain.exports import StateRecovered
 from app.domain.names import UserId
 from app.domain.users import Administrators
 from app.identity.identity import Identity
+from app.installation import database, keys_of, only_one
 from app.settings import Settings
-from app.up import database, keys_of, only_one
 
 SECOND = "SOPHON_SECOND_TOKEN"
 

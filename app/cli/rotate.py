@@ -11,9 +11,9 @@ from app.dispatch import LogCannotBeWritten
 from app.domain.approvals import ApprovalRequested
 from app.domain.errors import Refusal
 from app.domain.signing import LogKeyRotated, RotateLogKey
-from app.main import Platform
+from app.installation import database, keys_of
+from app.platform import Platform
 from app.settings import Settings
-from app.up import database, keys_of
 
 PATIENCE = 15.0
 """Seconds in which a signer that runs takes the keys up."""
@@ -34,7 +34,7 @@ async def _rotate(settings: Settings) -> None:
         database(settings, console.print) as dsn,
         Platform.open(settings, keys_of(settings), dsn) as platform,
     ):
-        asker = await administrator(platform)
+        asker = await administrator(platform.log, platform.identity)
         try:
             announced = await platform.signer.next_keys()
         except NothingToRotate as why:

@@ -13,10 +13,10 @@ from app.audit.signing.store import Store
 from app.audit.signing.tree import Tree
 from app.cli.groups import main
 from app.cli.work import CannotDo, console, run
-from app.main import origin_of, own_signer
+from app.installation import administered, has_secret, keys_of, origin_of
+from app.platform import own_signer
 from app.settings import Settings
 from app.tasks import end
-from app.up import administered, has_secret, keys_of
 
 
 @main.command("signer")

@@ -18,9 +18,9 @@ from app.domain.erasure import EraseSubject
 from app.domain.errors import Refusal
 from app.domain.names import Personal
 from app.domain.subjects import Subject, SubjectErased
-from app.main import Platform
+from app.installation import database, keys_of
+from app.platform import Platform
 from app.settings import Settings
-from app.up import database, keys_of
 
 _KINDS = ("user", "group", "project", "notebook")
 
@@ -44,7 +44,7 @@ async def _audit_subject(settings: Settings, given: str, what: str, dry_run: boo
         database(settings, console.print) as dsn,
         Platform.open(settings, keys_of(settings), dsn) as platform,
     ):
-        who = await asker(platform)
+        who = await asker(platform.log, platform.identity)
         subject = await _subject(platform, who, given)
         try:
             if what == "report" or dry_run:

@@ -30,10 +30,10 @@ from app.cli.groups import audit
 from app.cli.rebuilding import opened, progressing
 from app.cli.work import COULD_NOT, POLICY, TAMPERED, CannotDo, console, run
 from app.domain.audits import AuditQueried
+from app.installation import administered, has_secret, keys_of
 from app.postgres import DATABASE_ERRORS
 from app.projections.differences import NothingToCompare, find_differences
 from app.settings import Settings
-from app.up import administered, has_secret, keys_of
 
 _PATH: Any = click.Path(path_type=Path)
 

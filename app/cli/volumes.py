@@ -11,13 +11,14 @@ from app.cli.work import CannotDo, console, run
 from app.domain.errors import Refusal
 from app.domain.names import NotebookName
 from app.domain.purging import PurgeNotebook
+from app.installation import database, keys_of
 from app.keys import Keys
-from app.main import Platform
+from app.platform import Platform
 from app.runtime.containers import connect, remove_volume
 from app.runtime.engine import EngineAway
 from app.runtime.processes import Processes
 from app.settings import Settings
-from app.up import database, keys_of, socket_directory
+from app.up import socket_directory
 
 
 @volumes.command("purge")
@@ -38,7 +39,7 @@ async def _purge(settings: Settings, name: str) -> None:
         raise CannotDo(f"{name!r} is no name of a notebook. {error}") from error
     keys = keys_of(settings)
     async with database(settings, console.print) as dsn, Platform.open(settings, keys, dsn) as platform:
-        asker = await administrator(platform)
+        asker = await administrator(platform.log, platform.identity)
         try:
             await platform.dispatch(PurgeNotebook(by=asker.principal.caller, notebook=notebook), asker.context)
         except Refusal as refusal:

@@ -8,9 +8,9 @@ from app.audit.webhook import Target, Webhook
 from app.cli.groups import audit
 from app.cli.rebuilding import opened
 from app.cli.work import POLICY, CannotDo, console, run
-from app.main import webhook_target
+from app.installation import keys_of
+from app.platform import webhook_target
 from app.settings import Settings
-from app.up import keys_of
 
 
 @audit.group("webhook")

@@ -20,7 +20,7 @@ from app.audit.database.provision import application, login_name, prepare, signi
 from app.audit.evidence.trust import trust_of
 from app.audit.transparency.keys import Verifier
 from app.audit.transparency.notes import open_checkpoint
-from app.main import Platform
+from app.platform import Platform
 from app.settings import BadSetting, Settings
 from tests.questions.platform import KEYS, Town
 

@@ -26,7 +26,7 @@ from app.audit.signing.timestamps import LONGEST_ANSWER, SHORTEST_WAIT, Timestam
 from app.audit.signing.tokens import Authorities, NoAuthority, NotStamped, Question, read_token
 from app.domain.model import events
 from app.domain.signing import CheckpointTimestamped
-from app.main import Platform
+from app.platform import Platform
 from app.settings import BadSetting, Settings
 from tests.audit.authority import Answer, Authority, answering, serving
 from tests.audit.signing import ORIGIN, Signing, grow

@@ -17,7 +17,10 @@ KEY = SigningKey.generate("lab.example/audit", "ed25519").verifier.text()
 
 def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Name every command below a group."""
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command, name
         if isinstance(command, click.Group):
             yield from commands(command, *path, name)
         else:

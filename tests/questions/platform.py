@@ -12,7 +12,8 @@ import httpx
 from app.audit.entry import Record
 from app.identity.hashing import Hashing
 from app.keys import Keys
-from app.main import Platform, create_app
+from app.main import create_app
+from app.platform import Platform
 from app.settings import Settings
 
 KEYS = Keys(b"k" * 32)

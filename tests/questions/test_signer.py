@@ -26,7 +26,8 @@ from app.audit.transparency.proofs import parse_receipt
 from app.audit.transparency.tiles import unpack_entries
 from app.audit.transparency.tree import ProofFailed, leaf_hash, verify_consistency
 from app.audit.writer import LogUnavailable
-from app.main import Platform, create_app
+from app.main import create_app
+from app.platform import Platform
 from app.settings import Settings
 from tests.audit.signing import Signing, by, grow, policy, running
 from tests.database import SEALER
