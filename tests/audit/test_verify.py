@@ -175,7 +175,9 @@ def delete_tile(connection: psycopg.Connection) -> None:
 
 
 def edit_note(connection: psycopg.Connection) -> None:
-    connection.execute("UPDATE audit.checkpoints SET note = set_byte(note, 30, get_byte(note, 30) # 1) WHERE size = 300")
+    connection.execute(
+        "UPDATE audit.checkpoints SET note = set_byte(note, 30, get_byte(note, 30) # 1) WHERE size = 300"
+    )
 
 
 def edit_root(connection: psycopg.Connection) -> None:
