@@ -27,6 +27,7 @@ from app.identifiers import new_id
 from app.identity.identity import Identity
 from app.installation import origin_of
 from app.keys import Keys
+from app.projections import leftovers
 from app.projections.projector import Projector
 from app.projections.seals import keep_sealing
 from app.settings import BadSetting, Settings
@@ -45,7 +46,7 @@ class Platform:
         self.log = log
         self.identity = Identity(log, Vault(log.pool), keys)
         self.projector = Projector(log)
-        self.sweeper = Sweeper(log, Vault(log.pool), self.projector.reach)
+        self.sweeper = Sweeper(log, Vault(log.pool), self._knows)
         self.dispatch = Dispatch(log, self.projector)
         self.acts = Acts(self.dispatch, lambda: log.head)
         self.tree = Tree(log.pool)
@@ -131,6 +132,10 @@ class Platform:
         telemetry.HEAD.set(self.log.head)
         telemetry.APPLIED.set(self.projector.position)
         telemetry.PROJECTOR_UP.set(self.projector.failure is None)
+
+    async def _knows(self, position: int) -> bool:
+        """Whether all read models, and those that are being made, know of an erasure at a position."""
+        return await self.projector.reach(position) and await leftovers.know(self.log, position)
 
     async def swept(self, position: int) -> None:
         """Wait until what was erased up to a position has left old versions of rows too."""

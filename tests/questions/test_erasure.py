@@ -8,12 +8,18 @@ from typing import Any
 
 import httpx
 import pytest
+from psycopg import AsyncConnection
 
 from app.audit.entry import Context
 from app.audit.sealing.sealer import digest_of
 from app.domain.names import ERASED, Personal
 from app.domain.reports import ReportNotebookFailed
 from app.main import create_app
+from app.projections.generation import Generation
+from app.projections.guarded import alone
+from app.projections.leftovers import NEXT
+from app.projections.rebuild import rebuild
+from app.projections.replay import Replay
 from tests.questions.canary import ADDRESS, connected, files, sightings
 from tests.questions.looking import CANARY, DOCUMENT, PAGES, SEALED, disclosed, write_canaries
 from tests.questions.platform import PASSWORD, Person, Town, lab
@@ -110,6 +116,48 @@ async def test_what_was_erased_leaves_the_files_when_the_last_transaction_has_en
         [erased] = await town.since(0, "SubjectErased")
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(town.platform.swept(erased.position), 1)
+    async with asyncio.timeout(30):
+        await town.platform.swept(erased.position)
+    assert [path for path, octets in (await files(town)).items() if CANARY.encode() in octets] == []
+
+
+async def test_what_was_erased_during_a_rebuild_leaves_the_files_too(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new read models hold it for as long as they have not come to the erasure, and its old rows after that."""
+    grace, who = await second_administrator(town), await town.person(CANARY)
+    kept, may_go_on, keep = asyncio.Event(), asyncio.Event(), Generation.keep
+
+    async def keep_and_wait(generation: Generation, connection: AsyncConnection) -> None:
+        await keep(generation, connection)
+        kept.set()
+        await may_go_on.wait()
+
+    monkeypatch.setattr(Generation, "keep", keep_and_wait)
+    rebuilding = asyncio.create_task(rebuild(town.platform.log, keep_old=False))
+    await kept.wait()
+    for administrator in (town.admin, grace):
+        await asks_to_erase(administrator, f"user/{who.user}")
+    [erased] = await town.since(0, "SubjectErased")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(town.platform.swept(erased.position), 2)
+    may_go_on.set()
+    await rebuilding
+    async with asyncio.timeout(30):
+        await town.platform.swept(erased.position)
+    assert [path for path, octets in (await files(town)).items() if CANARY.encode() in octets] == []
+
+
+async def test_what_a_rebuild_left_that_was_killed_before_an_erasure_does_not_keep_it(town: Town) -> None:
+    grace, who = await second_administrator(town), await town.person(CANARY)
+    log = town.platform.log
+    async with alone(log), log.pool.connection() as connection:
+        replay = Replay(log, Generation(log, NEXT), connection)
+        await replay.begin()
+        await replay.go_on(log.head)
+        for administrator in (town.admin, grace):
+            await asks_to_erase(administrator, f"user/{who.user}")
+        [erased] = await town.since(0, "SubjectErased")
     async with asyncio.timeout(30):
         await town.platform.swept(erased.position)
     assert [path for path, octets in (await files(town)).items() if CANARY.encode() in octets] == []
