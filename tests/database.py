@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import psycopg
 from psycopg.conninfo import make_conninfo
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL, Identifier, Literal
 
 from app.audit.database.provision import create_schema
 from app.audit.sealing.sealer import Sealer
@@ -111,3 +111,19 @@ def server() -> Generator[str]:
         return
     with PrivateServer(*FAST) as private:
         yield private.dsn
+
+
+def takes_changes(dsn: str, *, yes: bool) -> None:
+    """Have a database take changes, or none, from whoever connects from now on."""
+    with psycopg.connect(dsn, autocommit=True, options="-c default_transaction_read_only=off") as connection:
+        names = Identifier(connection.info.dbname), Literal("off" if yes else "on")
+        connection.execute(SQL("ALTER DATABASE {} SET default_transaction_read_only = {}").format(*names))
+
+
+def disconnect_all(dsn: str) -> None:
+    """End every other connection to a database."""
+    with psycopg.connect(dsn, autocommit=True, options="-c default_transaction_read_only=off") as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )

@@ -19,16 +19,20 @@ from datetime import datetime
 
 import aiohttp
 import msgspec
+import psycopg
 import structlog
 from msgspec import Struct
 
 from app.audit.entry import Record
 from app.audit.evidence.formats import cloudevent
-from app.audit.log import Log
+from app.audit.log import LeaseLost, Log
+from app.audit.writer import READ_ONLY
 
 TRIES = 10
 LONGEST_WAIT = 60.0
 """Seconds between two tries: 1, 2, 4, …, 60. Ten of them take about five minutes."""
+AGAIN = 5.0
+"""Seconds after which a database that was away, or took no changes, is asked again."""
 ANSWER_WITHIN = 10.0
 LONGEST_ERROR = 200
 
@@ -90,9 +94,15 @@ class Webhook:
 
     async def run(self) -> None:
         """Send what was not sent, and then whatever is appended, until cancelled."""
-        async with self._log.leading("webhook") as lease, asyncio.TaskGroup() as group:
-            group.create_task(lease.keep())
-            group.create_task(self._send_on())
+        while True:
+            try:
+                async with self._log.leading("webhook") as lease, asyncio.TaskGroup() as group:
+                    group.create_task(lease.keep())
+                    group.create_task(self._send_on())
+            except* (LeaseLost, psycopg.OperationalError, *READ_ONLY) as errors:
+                self.wrong = "How far it is cannot be written down: the database is away, or takes no changes."
+                _log.warning("webhook.away", error=str(errors.exceptions[0]).strip())
+            await self._sleep(AGAIN)
 
     async def standing(self) -> Standing:
         """Tell how far it is, as the database knows it."""
@@ -128,7 +138,9 @@ class Webhook:
         return taken, len(dead) - taken
 
     async def _send_on(self) -> None:
-        async for records in self._log.follow(await self._bookmark()):
+        sent = await self._bookmark()
+        self.wrong = None
+        async for records in self._log.follow(sent):
             for record in records:
                 await self._send(record)
                 await self._mark(record.position)

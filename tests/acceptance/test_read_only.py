@@ -4,7 +4,7 @@ import asyncio
 import signal
 
 from app.postgres import embedded
-from tests.cli.desk import takes_changes
+from tests.database import takes_changes
 from tests.installation import GREETING, Installation, Visitor, installation
 
 

@@ -11,13 +11,14 @@ import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from structlog.testing import capture_logs
 
 from app.audit.entry import leaf_hash
 from app.audit.log import Log
 from app.audit.webhook import TRIES, Target, Webhook, signature
 from app.settings import BadSetting, Settings
 from tests.audit.drafts import draft
-from tests.database import end
+from tests.database import disconnect_all, end, takes_changes
 
 SECRET = bytes(range(32))
 TARGET = Target("http://siem.example.org/sophon", SECRET, "lab.example.org/log")
@@ -31,6 +32,7 @@ class Receiver:
         self.answers: dict[str, list[int | Exception]] = {}
         self.asked = 0
         self.waits: list[float] = []
+        self.patience = 0.0
 
     async def post(self, address: str, body: bytes, headers: Mapping[str, str]) -> int:
         self.asked += 1
@@ -50,7 +52,7 @@ class Receiver:
 
     async def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.patience)
 
     async def took(self, count: int) -> list[str]:
         async with asyncio.timeout(10):
@@ -69,6 +71,12 @@ async def sending(log: Log, receiver: Receiver) -> AsyncGenerator[Webhook]:
         yield webhook
     finally:
         await end(task)
+
+
+async def come(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not is_so():
+            await asyncio.sleep(0.01)
 
 
 async def until(webhook: Webhook, reached: Callable[[int | None], bool]) -> None:
@@ -129,6 +137,23 @@ async def test_an_entry_that_is_refused_too_often_is_put_among_the_dead_and_can_
         assert await webhook.retry() == (1, 0)
         assert receiver.taken == ["B", "A"]
         assert (await webhook.standing()).dead == []
+
+
+async def test_a_database_that_takes_no_changes_is_asked_again_and_said_to_be_so_in_a_line(log: Log, dsn: str) -> None:
+    receiver = Receiver()
+    receiver.patience = 0.05
+    with capture_logs() as told:
+        async with sending(log, receiver) as webhook:
+            takes_changes(dsn, yes=False)
+            disconnect_all(dsn)
+            await come(lambda: webhook.wrong is not None and "cannot execute" in str(told))
+            takes_changes(dsn, yes=True)
+            disconnect_all(dsn)
+            await come(lambda: webhook.wrong is None)
+            await append(log, "A")
+            assert await receiver.took(1) == ["A"]
+    assert {one["event"] for one in told} <= {"webhook.away", "log.away"}
+    assert all("exc_info" not in one for one in told)
 
 
 async def test_of_two_processes_one_sends(log: Log) -> None:

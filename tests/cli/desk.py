@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from unittest.mock import patch
 
-import psycopg
 from click.testing import CliRunner, Result
-from psycopg.sql import SQL, Identifier, Literal
 
 from app.__main__ import main
 
@@ -36,10 +34,3 @@ class Desk:
         told = await self(*words, **settings)
         assert told.exit_code == 0, f"{' '.join(words)}: {told.exit_code} {told.output} {told.exception}"
         return told
-
-
-def takes_changes(dsn: str, *, yes: bool) -> None:
-    """Have a database take changes, or none, from whoever connects from now on."""
-    with psycopg.connect(dsn, autocommit=True, options="-c default_transaction_read_only=off") as connection:
-        names = Identifier(connection.info.dbname), Literal("off" if yes else "on")
-        connection.execute(SQL("ALTER DATABASE {} SET default_transaction_read_only = {}").format(*names))

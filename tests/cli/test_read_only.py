@@ -10,8 +10,8 @@ from app.audit.log import Log
 from app.audit.sealing.sealer import Sealer
 from app.domain.audits import AuditQueried
 from app.domain.model import events
-from tests.cli.desk import Desk, takes_changes
-from tests.database import Databases
+from tests.cli.desk import Desk
+from tests.database import Databases, takes_changes
 from tests.questions.platform import KEYS, Town, lab
 
 UNRECORDED = "could not be recorded"
