@@ -1,9 +1,13 @@
 """Keys: their text, their ids, and that a secret is not shown."""
 
+import struct
+
 import pytest
+from dilithium_py.ml_dsa import ML_DSA_44  # pyright: ignore[reportMissingTypeStubs]
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.audit.transparency.checkpoints import Checkpoint
 from app.audit.transparency.keys import Kind, SigningKey, Verifier, WrongSignature
 from app.audit.transparency.strict import Malformed
 from tests.audit.transparency.logs import flips
@@ -91,3 +95,33 @@ def test_rubbish_is_a_wrong_signature(kind: Kind, signature: bytes) -> None:
     for text in ("o\n0\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n", "no checkpoint\n"):
         with pytest.raises(WrongSignature):
             verifier.verify(text, signature)
+
+
+def test_what_ml_dsa_signs_another_implementation_accepts_and_with_one_bit_changed_rejects() -> None:
+    """By dilithium-py, which follows FIPS 204, over what C2SP tlog-cosignature says, put together by hand."""
+    key = SigningKey.generate("log.example", "ml-dsa-44")
+    root = bytes(range(32))
+    signature = key.sign(Checkpoint("log.example/audit", 1000, root).text(), at=1_700_000_000)
+    message = (
+        b"subtree/v1\n\0\x0blog.example"
+        + struct.pack(">Q", 1_700_000_000)
+        + b"\x11log.example/audit"
+        + struct.pack(">QQ", 0, 1000)
+        + root
+    )
+    assert signature[:8] == struct.pack(">Q", 1_700_000_000)
+    public, signed = key.verifier.public, bytearray(signature[8:])
+    assert ML_DSA_44.verify(public, message, bytes(signed))
+    assert not ML_DSA_44.verify(public, message[:-1] + b"\x1e", bytes(signed))
+    signed[1000] ^= 1
+    assert not ML_DSA_44.verify(public, message, bytes(signed))
+
+
+def test_what_another_implementation_signs_by_ml_dsa_is_verified() -> None:
+    public, private = ML_DSA_44.keygen()
+    verifier = Verifier("w.example", "ml-dsa-44", public)
+    checkpoint = Checkpoint("log.example/audit", 3, bytes(32))
+    message = (
+        b"subtree/v1\n\0\x09w.example" + bytes(8) + b"\x11log.example/audit" + struct.pack(">QQ", 0, 3) + bytes(32)
+    )
+    assert verifier.verify(checkpoint.text(), bytes(8) + ML_DSA_44.sign(private, message)) == 0
