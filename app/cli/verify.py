@@ -170,7 +170,9 @@ async def _verify_database(
                     common = await compare(connection, replica, progress)
             click.echo(f"the replica has the same {common} entries; it is {whole.entries - common} behind")
         await _record(settings, dsn)
-    console.print(f"{whole.checkpoints:,} checkpoints are signed; {whole.unsigned:,} entries come after the newest.")
+    signed = "1 checkpoint is" if whole.checkpoints == 1 else f"{whole.checkpoints:,} checkpoints are"
+    after = "1 entry comes" if whole.unsigned == 1 else f"{whole.unsigned:,} entries come"
+    console.print(f"{signed} signed; {after} after the newest.")
     _tell_time(stamped, authorities)
     if whole.newest is None:
         if whole.entries:
