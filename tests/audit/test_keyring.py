@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from app.audit import writer
+from app.audit.database.provision import create_schema
 from app.audit.entry import GUEST, Actor, Context, Record
 from app.audit.log import Log
 from app.audit.query import language
@@ -28,7 +30,7 @@ from app.domain.projects import ProjectCreated
 from app.domain.subjects import SubjectErased
 from app.domain.users import LoggedOut, UserCreated
 from app.settings import BadSetting
-from tests.database import SEALER, end
+from tests.database import SEALER, PrivateServer, end
 from tests.domain.cast import ADA, APOLLO, LAB, account, accounts, plots
 
 ROOT = Path(__file__).parents[2]
@@ -321,6 +323,26 @@ async def test_nothing_of_an_erased_subject_stays_in_memory(log: Log) -> None:
     ]
     keyring = log._keyring  # pyright: ignore[reportPrivateUsage]
     assert ADAS not in keyring._keys  # pyright: ignore[reportPrivateUsage]
+
+
+async def test_a_sweep_waits_for_a_transaction_that_is_prepared() -> None:
+    with PrivateServer("max_prepared_transactions = 1") as server:
+        server.kill()
+        server.start()
+        await create_schema(server.dsn)
+        async with Log.open(server.dsn, SEALER) as log:
+            await happen(log, *accounts)
+            with psycopg.connect(server.dsn, autocommit=True) as connection:
+                connection.execute("BEGIN")
+                connection.execute("SELECT pg_current_xact_id()")
+                connection.execute("PREPARE TRANSACTION 'somebody'")
+                position = await erase(log)
+                sweeping = asyncio.create_task(Vault(log.pool).sweep(position))
+                await asyncio.sleep(1)
+                assert not sweeping.done()
+                connection.execute("ROLLBACK PREPARED 'somebody'")
+            async with asyncio.timeout(20):
+                await sweeping
 
 
 async def test_a_sweep_that_a_crash_interrupted_is_done_at_the_next_start(log: Log) -> None:

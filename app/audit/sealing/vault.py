@@ -13,6 +13,18 @@ from psycopg_pool import AsyncConnectionPool
 
 from app.audit.reading import one
 
+_SEEN = """
+SELECT EXISTS (
+    SELECT FROM pg_stat_activity
+    WHERE pid <> pg_backend_pid() AND coalesce(datname = current_database(), true)
+      AND backend_type IS DISTINCT FROM 'autovacuum worker'
+      AND greatest(age(backend_xmin), age(backend_xid)) > age(%(since)s::xid8::xid)
+) OR EXISTS (
+    SELECT FROM pg_prepared_xacts
+    WHERE database = current_database() AND age(transaction) > age(%(since)s::xid8::xid)
+) OR EXISTS (SELECT FROM pg_replication_slots WHERE age(xmin) > age(%(since)s::xid8::xid))
+"""
+"""SQL: whether old versions of rows are kept: for a transaction, one that is prepared, or a standby that is away."""
 LOOK_EVERY = 0.2
 """Seconds between looks whether a transaction goes on."""
 _ENDED = SQL(
@@ -207,11 +219,5 @@ class Vault:
 
     async def _is_seen(self, since: str) -> bool:
         async with self._pool.connection() as connection:
-            cursor = await connection.execute(
-                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
-                " AND coalesce(datname = current_database(), true)"
-                " AND backend_type IS DISTINCT FROM 'autovacuum worker'"
-                " AND greatest(age(backend_xmin), age(backend_xid)) > age(%s::xid8::xid))",
-                (since,),
-            )
+            cursor = await connection.execute(_SEEN, {"since": since})
             return one(await cursor.fetchone())
