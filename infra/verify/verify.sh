@@ -44,10 +44,10 @@ done
 long=$(cd "$dir" && find checkpoint vkeys manifest.json README verify.sh SHA256SUMS -size +1048576c) &&
     [ -z "$long" ] || cannot "$dir has files that are too long to be what they should be: $long"
 # Before any of it is read: a link leads elsewhere, a pipe keeps waiting, and a file may be longer than any memory.
-if [ -d "$dir/tile" ]; then
-    [ ! -h "$dir/tile" ] && [ -z "$(find "$dir/tile" ! -type d ! -type f | head -n 1)" ] ||
+if [ -d "$dir/tile" ] && [ -n "$(find "$dir/tile" ! -type d \( ! -type f -o -size +16777472c \) | head -n 1)" ]; then
+    [ -z "$(find "$dir/tile" ! -type d ! -type f | head -n 1)" ] ||
         cannot "below $dir/tile is a link, a pipe or a device; an export has files, and nothing else"
-    [ -z "$(find "$dir/tile" -type f -size +16777472c | head -n 1)" ] || tampered "a file below tile is too long for a tile"
+    tampered "a file below tile is too long for a tile"
 fi
 manifest=$(tr -d ' \t\r\n\000' <"$dir/manifest.json")
 case $manifest in
@@ -63,12 +63,19 @@ trap 'exit 2' HUP INT TERM
 (cd "$dir" && sha256sum checkpoint vkeys manifest.json README verify.sh) >"$work/sums" || cannot "sha256sum failed"
 cmp -s "$work/sums" "$dir/SHA256SUMS" || tampered "a file beside the tiles is not the one that was exported (SHA256SUMS)"
 
-hex() { od -An -v -tx1 -w65536 "$@" | tr -d ' \n'; }
+# The shell does what it can by itself: of the time that a small export takes, the start of programs is nearly all.
 
-# Decodes base64 in its only spelling: $1 -> file $2.
+# Decodes base64 in its only spelling: $1 -> file $2. The bits of its last letter that are of no byte have to be zero.
 decode() {
-    printf %s "$1" | base64 -d >"$2" 2>/dev/null || return 1
-    [ "$(base64 -w0 <"$2")" = "$1" ]
+    case $1 in
+    *[AQgw]==) letters=${1%==} ;;
+    *[AEIMQUYcgkosw048]=) letters=${1%=} ;;
+    *) letters=$1 ;;
+    esac
+    case $letters in *[!ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/]*) return 1 ;; esac
+    [ $((${#1} % 4)) -eq 0 ] && base64 -d >"$2" 2>/dev/null <<END
+$1
+END
 }
 
 # Whether $1 is a size in its only spelling.
@@ -95,10 +102,11 @@ while IFS= read -r line; do
     decode "$key" "$work/key" || cannot "$keys has a key that is no base64"
     { printf '%s\n' "$name" && cat "$work/key"; } >"$work/named"
     sum=$(sha256sum <"$work/named")
-    [ "$(printf %.8s "$sum")" = "$id" ] || cannot "a key in $keys does not have the id that it should have"
-    case $(head -c 1 "$work/key" | hex) in
+    [ ${#id} -eq 8 ] && [ "${sum#"$id"}" != "$sum" ] || cannot "a key in $keys does not have the id that it should have"
+    set -- $(od -An -v -tx1 -N40 "$work/key")
+    case ${1-} in
     01)
-        [ "$(wc -c <"$work/key")" -eq 33 ] || cannot "an Ed25519 key in $keys does not have 32 bytes"
+        [ $# -eq 33 ] || cannot "an Ed25519 key in $keys does not have 32 bytes"
         { printf '\060\052\060\005\006\003\053\145\160\003\041\000' && tail -c 32 "$work/key"; } >"$work/$id.der"
         ;;
     04 | 06) ;; # other kinds of signatures, which are for other tools
@@ -126,7 +134,7 @@ open_checkpoint() {
     what=$2
     [ -r "$1" ] || cannot "$1 cannot be read"
     [ "$(wc -c <"$1")" -le 262144 ] || tampered "$what is too long"
-    [ "$(tr -d '\012\040-\377' <"$1" | wc -c)" -eq 0 ] || tampered "$what has control characters"
+    tr -d '\012\040-\377' <"$1" >"$work/control" && [ ! -s "$work/control" ] || tampered "$what has control characters"
     : >"$work/text"
     : >"$work/copy"
     : >"$work/signatures"
@@ -148,8 +156,10 @@ open_checkpoint() {
     [ $part = signatures ] || tampered "$what is not signed"
     [ "$origin" = "$log" ] || cannot "$what is of the log $origin, and the keys are of $log"
     is_size "$size" || tampered "$what has no size"
-    decode "$root64" "$work/root" && [ "$(wc -c <"$work/root")" -eq 32 ] || tampered "$what has no root"
-    root=$(hex "$work/root")
+    decode "$root64" "$work/root" && set -- $(od -An -v -tx1 -N40 "$work/root") && [ $# -eq 32 ] ||
+        tampered "$what has no root"
+    root=''
+    for byte in "$@"; do root=$root$byte; done
     signed=0 retired=0
     while IFS= read -r line; do
         case $line in "$dash "*' '*) ;; *) tampered "$what has a line that is no signature" ;; esac
@@ -157,8 +167,9 @@ open_checkpoint() {
         name=${rest%% *} signature=${rest#* }
         case $name in '' | *+*) tampered "$what has a signature without a name" ;; esac
         decode "$signature" "$work/signature" || tampered "$what has a signature that is no base64"
-        [ "$(wc -c <"$work/signature")" -ge 5 ] || tampered "$what has a signature that is too short"
-        id=$(head -c 4 "$work/signature" | hex)
+        set -- $(od -An -v -tx1 -N5 "$work/signature")
+        [ $# -ge 5 ] || tampered "$what has a signature that is too short"
+        id=$1$2$3$4
         [ "$name" = "$log" ] && [ -e "$work/$id.der" ] || continue
         tail -c +5 "$work/signature" >"$work/raw"
         openssl pkeyutl -verify -pubin -keyform DER -inkey "$work/$id.der" -rawin -in "$work/text" \
@@ -178,15 +189,16 @@ open_checkpoint "$dir/checkpoint" "the checkpoint"
 [ -z "$since" ] || [ "$old_size" -le "$size" ] ||
     tampered "entries $((size + 1)) to $old_size are gone: the saved checkpoint is of more entries than the export has"
 
-# Gives the path of tile $2 of level $1 with $3 hashes.
+# Sets path to that of tile $2 of level $1 with $3 hashes.
 path() {
-    n=$2 p=$(printf %03d $(($2 % 1000)))
+    n=$2 digits=$((1000 + $2 % 1000))
+    path=${digits#1}
     while [ "$n" -ge 1000 ]; do
-        n=$((n / 1000))
-        p=x$(printf %03d $((n % 1000)))/$p
+        n=$((n / 1000)) digits=$((1000 + n % 1000))
+        path=x${digits#1}/$path
     done
-    [ "$3" -eq 256 ] || p=$p.p/$3
-    printf '%s' "tile/$1/$p"
+    [ "$3" -eq 256 ] || path=$path.p/$3
+    path=tile/$1/$path
 }
 
 # Reads a bundle of $1 entries as octal bytes, and writes a script that puts each, behind a zero byte, into a file.
@@ -225,7 +237,8 @@ END { if (node) print "sha256sum ./*" }'
 
 # Runs a script in an empty directory; gives the hashes that it prints, one on each line.
 hashed() {
-    rm -rf "$work/files" && mkdir "$work/files" && (cd "$work/files" && sh "$1" >"$work/hashed") || return 1
+    [ ! -d "$work/files" ] || rm -rf "$work/files"
+    mkdir "$work/files" && (cd "$work/files" && . "$1" >"$work/hashed") || return 1
     awk '{ print substr($1, 1, 64) }' "$work/hashed"
 }
 
@@ -234,8 +247,8 @@ compare() {
     [ -f "$dir/$2" ] || tampered "$2 is missing"
     files=$((files + 1))
     od -An -v -tx1 -w32 "$dir/$2" | tr -d ' ' >"$work/tile"
-    [ "$(wc -c <"$dir/$2")" -eq $((32 * $3)) ] || tampered "$2 does not have $3 hashes"
     cmp -s "$1" "$work/tile" && return
+    [ "$(wc -c <"$dir/$2")" -eq $((32 * $3)) ] || tampered "$2 does not have $3 hashes"
     at=$(paste "$1" "$work/tile" | awk '$1 != $2 { print NR - 1; exit }')
     tampered "entry $(($4 * at + $5)): it hashes to something else than $2 says"
 }
@@ -246,54 +259,56 @@ files=0 index=0
 while [ $((index * 256)) -lt "$size" ]; do
     width=$((size - index * 256))
     [ $width -le 256 ] || width=256
-    bundle=$(path entries $index $width)
+    path entries $index $width
+    bundle=$path
     [ -f "$dir/$bundle" ] || tampered "$bundle is missing: entries $((index * 256 + 1)) to $((index * 256 + width))"
     files=$((files + 1))
     od -An -v -to1 -w16 "$dir/$bundle" | awk -v width=$width "$split_entries" >"$work/script"
     hashed "$work/script" >"$work/leaves" 2>/dev/null || tampered "$bundle does not hold $width entries"
-    compare "$work/leaves" "$(path 0 $index $width)" $width 1 $((index * 256 + 1))
+    path 0 $index $width
+    compare "$work/leaves" "$path" $width 1 $((index * 256 + 1))
     cat "$work/leaves" >>"$work/level"
     index=$((index + 1))
 done
-cp "$work/level" "$work/all"
+[ -z "$since$text" ] || cp "$work/level" "$work/all"
 
-# --- Level by level up to the root of the hashes in $work/level; an odd one goes up as it is. With $1, compare tiles.
+# --- Level by level up to the root of the $1 hashes in $work/level; an odd one goes up as it is. With $2, compare tiles.
 climb() {
-    height=0 count=$(wc -l <"$work/level") span=1
+    height=0 count=$1 span=1
     while [ "$count" -gt 1 ]; do
         awk "$pair_up" "$work/level" >"$work/script"
         hashed "$work/script" >"$work/above" || cannot "hashing failed"
         [ $((count % 2)) -eq 0 ] || tail -n 1 "$work/level" >>"$work/above"
         mv "$work/above" "$work/level"
         count=$(wc -l <"$work/level") height=$((height + 1)) span=$((span * 2))
-        [ -n "$1" ] && [ $((height % 8)) -eq 0 ] || continue
+        [ -n "$2" ] && [ $((height % 8)) -eq 0 ] || continue
         nodes=$((size / span)) index=0
         while [ $((index * 256)) -lt $nodes ]; do
             width=$((nodes - index * 256))
             [ $width -le 256 ] || width=256
             head -n $((index * 256 + width)) "$work/level" | tail -n $width >"$work/nodes"
-            compare "$work/nodes" "$(path $((height / 8)) $index $width)" $width $span $((index * 256 * span + 1))
+            path $((height / 8)) $index $width
+            compare "$work/nodes" "$path" $width $span $((index * 256 * span + 1))
             index=$((index + 1))
         done
     done
-    found=$(cat "$work/level")
-    [ -n "$found" ] || found=$(sha256sum </dev/null | awk '{ print $1 }')
+    read -r found <"$work/level" || found=$(sha256sum </dev/null | awk '{ print $1 }')
 }
-climb tiles
+climb "$size" tiles
 [ "$found" = "$root" ] || tampered "the root of the entries is $found, and $root was signed"
 if [ "$size" -gt 0 ]; then
     [ "$(find "$dir/tile" ! -type d | wc -l)" -eq $files ] || tampered "there are files that do not belong to $size entries"
 fi
 if [ -n "$since" ]; then
     head -n "$old_size" "$work/all" >"$work/level"
-    climb ''
+    climb "$old_size" ''
     [ "$found" = "$old_root" ] ||
         tampered "the first $old_size entries have the root $found, and $old_root was signed before: another history"
 fi
 if [ -n "$text" ]; then
     [ "$text" -le "$size" ] || cannot "there are $size entries"
     head -n "$text" "$work/all" >"$work/level"
-    climb ''
+    climb "$text" ''
     for byte in $(printf %s "$found" | fold -w 2); do printf "\\$(printf %o $((0x$byte)))"; done >"$work/root"
     printf '%s\n%s\n%s\n' "$log" "$text" "$(base64 -w0 <"$work/root")" >&3
 fi

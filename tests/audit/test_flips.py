@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.audit.test_export import flip, shell, trust
 KEY = SigningKey.generate("l", "ed25519")
 """Its name stands in the files three times, and each bit of it takes a run of the script."""
 AT_ONCE = 2
+MEMORY = Path("/dev/shm")
 FORMAT = b'"format":"tiles"'
 
 
@@ -81,21 +83,29 @@ def accepted(directory: Path, keys: Path, flips: Flips) -> list[str]:
     return found
 
 
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory, in memory where there is such a thing: thousands of runs have a temporary directory each."""
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as directory:
+        monkeypatch.setenv("TMPDIR", directory)
+        yield Path(directory)
+
+
 @pytest.mark.parametrize("kind", [signed, proven, summed])
 def test_every_bit_that_is_flipped_is_rejected_by_the_shell(
-    kind: Callable[[Path], Iterator[Flips]], tmp_path: Path
+    kind: Callable[[Path], Iterator[Flips]], memory: Path
 ) -> None:
-    first = tmp_path / "0"
+    first = memory / "0"
     written(first, moments(1), [KEY], KEY.name)
-    (tmp_path / "vkeys").write_text(trust(KEY).text())
+    (memory / "vkeys").write_text(trust(KEY).text())
     everything = list(kind(first))
-    copies = [first, *(shutil.copytree(first, tmp_path / str(number)) for number in range(1, AT_ONCE))]
+    copies = [first, *(shutil.copytree(first, memory / str(number)) for number in range(1, AT_ONCE))]
 
     def share(number: int) -> list[str]:
         shares = [flips._replace(bits=flips.bits[number::AT_ONCE]) for flips in everything]
-        return [one for flips in shares for one in accepted(copies[number], tmp_path / "vkeys", flips)]
+        return [one for flips in shares for one in accepted(copies[number], memory / "vkeys", flips)]
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         assert [one for found in pool.map(share, range(AT_ONCE)) for one in found] == []
     for directory in copies:
-        assert shell(directory, "--key", str(tmp_path / "vkeys")).returncode == 0
+        assert shell(directory, "--key", str(memory / "vkeys")).returncode == 0
