@@ -4,6 +4,7 @@ PYTHON ?= python3
 UV := $(shell command -v uv || echo .uv/bin/uv)
 SYNC := $(UV) sync --frozen --python $(PYTHON)
 export UV_PYTHON_DOWNLOADS := never
+unexport PYTHONDONTWRITEBYTECODE  # it would have every command compile all that it imports: twice the time of its start
 
 .PHONY: help run test check static fix bench image
 
