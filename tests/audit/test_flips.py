@@ -15,11 +15,11 @@ from app.audit.transparency.keys import SigningKey
 from app.audit.transparency.tiles import entries_path, tile_path
 from tests.audit.signed import moments, put, written
 from tests.audit.test_export import flip, shell, trust
+from tests.database import memory
 
 KEY = SigningKey.generate("l", "ed25519")
 """Its name stands in the files three times, and each bit of it takes a run of the script."""
 AT_ONCE = 2
-MEMORY = Path("/dev/shm")
 FORMAT = b'"format":"tiles"'
 
 
@@ -84,28 +84,28 @@ def accepted(directory: Path, keys: Path, flips: Flips) -> list[str]:
 
 
 @pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A directory, in memory where there is such a thing: thousands of runs have a temporary directory each."""
-    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as directory:
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory in memory, if that is possible: each of thousands of runs makes a temporary directory."""
+    with tempfile.TemporaryDirectory(dir=memory()) as directory:
         monkeypatch.setenv("TMPDIR", directory)
         yield Path(directory)
 
 
 @pytest.mark.parametrize("kind", [signed, proven, summed])
 def test_every_bit_that_is_flipped_is_rejected_by_the_shell(
-    kind: Callable[[Path], Iterator[Flips]], memory: Path
+    kind: Callable[[Path], Iterator[Flips]], place: Path
 ) -> None:
-    first = memory / "0"
+    first = place / "0"
     written(first, moments(1), [KEY], KEY.name)
-    (memory / "vkeys").write_text(trust(KEY).text())
+    (place / "vkeys").write_text(trust(KEY).text())
     everything = list(kind(first))
-    copies = [first, *(shutil.copytree(first, memory / str(number)) for number in range(1, AT_ONCE))]
+    copies = [first, *(shutil.copytree(first, place / str(number)) for number in range(1, AT_ONCE))]
 
     def share(number: int) -> list[str]:
         shares = [flips._replace(bits=flips.bits[number::AT_ONCE]) for flips in everything]
-        return [one for flips in shares for one in accepted(copies[number], memory / "vkeys", flips)]
+        return [one for flips in shares for one in accepted(copies[number], place / "vkeys", flips)]
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         assert [one for found in pool.map(share, range(AT_ONCE)) for one in found] == []
     for directory in copies:
-        assert shell(directory, "--key", str(memory / "vkeys")).returncode == 0
+        assert shell(directory, "--key", str(place / "vkeys")).returncode == 0
