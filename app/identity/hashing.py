@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from base64 import b64encode
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -21,12 +22,21 @@ class TooManyPasswords(Refusal):
     status = 503
 
 
+def decoy(hasher: argon2.PasswordHasher) -> str:
+    """Make what looks like a hash and is nobody's: to hold a password to it takes as long as to somebody's."""
+    salt, digest = (
+        b64encode(secrets.token_bytes(length)).decode().rstrip("=") for length in (hasher.salt_len, hasher.hash_len)
+    )
+    costs = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
+    return f"$argon2id$v=19${costs}${salt}${digest}"
+
+
 class Hashing:
     """Makes hashes of passwords, and holds passwords to them. Raises `TooManyPasswords` where too many wait."""
 
     def __init__(self, hasher: argon2.PasswordHasher | None = None) -> None:
         self._hasher = hasher or argon2.PasswordHasher()
-        self._decoy = self._hasher.hash(secrets.token_hex())
+        self._decoy = decoy(self._hasher)
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._waiting = 0
 

@@ -20,7 +20,7 @@ from app.domain.users import LoggedOut, UserCreated
 from app.identity import hashing as hashing_module
 from app.identity import identity as identity_module
 from app.identity import throttle as throttle_module
-from app.identity.hashing import Hashing, TooManyPasswords
+from app.identity.hashing import Hashing, TooManyPasswords, decoy
 from app.identity.identity import BadCredentials, Identity
 from app.identity.throttle import Throttle, TooManyAttempts
 from app.keys import Keys
@@ -89,6 +89,14 @@ async def test_a_name_that_is_nobodys_is_answered_like_a_wrong_password(identity
         await identity.log_in("ada", "wrong", HOME)
     assert refusal.value.user is None
     assert str(refusal.value) == str(other.value)
+
+
+@pytest.mark.parametrize("hasher", [argon2.PasswordHasher(), argon2.PasswordHasher(1, 8, 1, 24, 12)])
+def test_what_a_password_is_held_to_where_there_is_none_costs_as_much_as_a_hash(hasher: argon2.PasswordHasher) -> None:
+    nobodys = decoy(hasher)
+    assert argon2.extract_parameters(nobodys) == argon2.extract_parameters(hasher.hash(PASSWORD))
+    with pytest.raises(argon2.exceptions.VerifyMismatchError):  # it was computed, and is another
+        hasher.verify(nobodys, PASSWORD)
 
 
 async def test_an_account_without_a_password_is_not_logged_in_to(identity: Identity) -> None:
