@@ -40,7 +40,8 @@ def sophon(dsn: str, tmp_path: Path) -> Sophon:
 
 
 async def explained(town: Town, position: int) -> str:
-    """Ask until a checkpoint covers the position."""
+    """Ask until a checkpoint covers the position, which is soon if somebody waits for it."""
+    await town.signed()
     async with asyncio.timeout(20):
         while not (proof := (await town.admin.get(f"/api/audit/entries/{position}/explain")).get("proof")):
             await asyncio.sleep(0.1)
