@@ -13,7 +13,7 @@ from app.audit.database.provision import application, prepare
 from app.audit.evidence.findings import Tampered
 from app.audit.evidence.trust import trust_of
 from app.audit.evidence.verify import connected, verify_log
-from tests.database import PrivateServer
+from tests.database import Databases, PrivateServer, memory
 from tests.questions.platform import KEYS, Person, Town, lab
 
 
@@ -51,21 +51,30 @@ class Place(Struct):
         return None
 
 
+@pytest.fixture(scope="module")
+async def durable() -> AsyncIterator[Databases]:
+    """Databases in which the doctor finds nothing: those of all other tests are not durable."""
+    with PrivateServer(below=memory()) as server:
+        databases = Databases(server.dsn)
+        await databases.prepare()
+        yield databases
+
+
 @contextlib.asynccontextmanager
-async def _place(data: Path) -> AsyncGenerator[Place]:
-    with PrivateServer() as server:
-        await prepare(server.dsn)
-        own = await application(server.dsn, KEYS)
+async def _place(durable: Databases, data: Path) -> AsyncGenerator[Place]:
+    with durable.fresh() as dsn:
+        await prepare(dsn)
+        own = await application(dsn, KEYS)
         async with Town.open(own, data) as town:
             ada, bob = await lab(town)
             await town.signed()
-            yield Place(town, ada, bob, server.dsn, own, data)
+            yield Place(town, ada, bob, dsn, own, data)
 
 
 @pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
+async def place(durable: Databases, tmp_path: Path) -> AsyncIterator[Place]:
     """An installation whose application is no superuser, and whose log is signed and in order."""
-    async with _place(tmp_path) as place:
+    async with _place(durable, tmp_path) as place:
         assert await place.is_whole()
         assert await place.faults() == []
         yield place
