@@ -5,11 +5,13 @@ import contextlib
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, Self
+from unittest.mock import patch
 
 import argon2
 import httpx
 
 from app.audit.entry import Record
+from app.audit.signing import signer
 from app.identity.hashing import Hashing
 from app.keys import Keys
 from app.main import create_app
@@ -19,6 +21,8 @@ from app.settings import Settings
 KEYS = Keys(b"k" * 32)
 PASSWORD = "correct horse battery staple"
 HOME = "192.0.2.1"
+SOON = 0.1
+"""Seconds between two checkpoints, at least: many tests wait for one."""
 
 
 class Person:
@@ -61,14 +65,15 @@ class Town:
     async def open(cls, dsn: str, data: Path, **settings: Any) -> AsyncGenerator[Self]:
         """Open it on an empty log, with its administrator logged in."""
         chosen = Settings(data=data, **settings)
-        async with Platform.open(chosen, KEYS, dsn) as platform:
-            platform.identity.hashing = Hashing(argon2.PasswordHasher(1, 8, 1))
-            transport = httpx.ASGITransport(app=create_app(platform))  # pyright: ignore[reportArgumentType]
-            async with httpx.AsyncClient(transport=transport, base_url=chosen.address) as client:
-                town = cls(platform, client)
-                await platform.set_up("admin", PASSWORD)
-                town.admin = await town.log_in("admin")
-                yield town
+        with patch.object(signer, "EVERY", SOON):
+            async with Platform.open(chosen, KEYS, dsn) as platform:
+                platform.identity.hashing = Hashing(argon2.PasswordHasher(1, 8, 1))
+                transport = httpx.ASGITransport(app=create_app(platform))  # pyright: ignore[reportArgumentType]
+                async with httpx.AsyncClient(transport=transport, base_url=chosen.address) as client:
+                    town = cls(platform, client)
+                    await platform.set_up("admin", PASSWORD)
+                    town.admin = await town.log_in("admin")
+                    yield town
 
     async def log_in(self, username: str, password: str = PASSWORD) -> Person:
         """Open a session."""
