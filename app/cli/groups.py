@@ -42,6 +42,8 @@ STATE = {
     "seal": "rebuilding",
     "verify": "rebuilding",
 }
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
 
 
 class Group(click.RichGroup):
@@ -61,6 +63,14 @@ class Group(click.RichGroup):
             for name in {cmd_name} & self.modules.keys() or self.modules:
                 import_module(f"app.cli.{self.modules[name]}")
         return super().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Do what was asked; end as shells know it after Ctrl-C: click's own code, 1, would be that of a finding."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            ctx.exit(INTERRUPTED)
 
 
 @click.group(cls=Group, modules=MAIN)

@@ -77,6 +77,15 @@ def test_what_nobody_foresaw_is_shown_and_is_no_finding(capsys: pytest.CaptureFi
     assert "ZeroDivisionError: by nothing" in capsys.readouterr().err
 
 
+def test_ctrl_c_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("app.cli.verify.run", interrupted)
+    done = CliRunner().invoke(main, ["audit", "verify"])
+    assert (done.exit_code, done.output) == (130, "Interrupted.\n")
+
+
 @pytest.mark.parametrize("code", [COULD_NOT, TAMPERED])
 def test_what_cannot_be_done_ends_with_its_code(code: int) -> None:
     async def fail(_: object) -> None:
