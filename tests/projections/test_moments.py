@@ -1,6 +1,8 @@
 """Moments: what was, as the entries up to there say; and differences that make the later of the earlier."""
 
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ from tests.domain.cast import ADA, BOB, LAB, PLOTS, RUN, plots, stopped, wanted
 from tests.projections.histories import History
 from tests.projections.test_read_models import happen, projecting, record_of
 
+GUIDES = "\n".join(guide.read_text() for guide in (Path(__file__).parents[2] / "docs").glob("*.md"))
 THINGS = [
     *(Resource("group", name) for name in ("lab", "mars")),
     *(Resource("project", name) for name in ("apollo", "gemini", "viking")),
@@ -176,6 +179,11 @@ NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 )
 def test_moments_are_read_as_people_write_them(text: str, moment: int | datetime) -> None:
     assert moment_of(text, NOW) == moment
+
+
+@pytest.mark.parametrize("text", sorted(set(re.findall(r'"([^"\n]* ago)"', GUIDES))))
+def test_each_time_ago_that_the_guides_print_is_a_moment(text: str) -> None:
+    assert moment_of(text, NOW) != NOW
 
 
 @given(st.text(max_size=30).filter(lambda text: not any(mark.isalnum() for mark in text)))
