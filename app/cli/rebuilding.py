@@ -177,7 +177,8 @@ class _Speed(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """Show it, once it is known."""
-        return Text(f"{task.finished_speed or task.speed or 0:,.0f}/s")
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f}/s" if speed else "")
 
 
 def ending(work: Callable[[Settings], Awaitable[int]]) -> None:

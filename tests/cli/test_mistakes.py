@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import rich_click as click
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 
 from app.__main__ import main
 from app.audit.transparency.keys import SigningKey
+from app.cli.rebuilding import progressing
 from app.cli.work import COULD_NOT, TAMPERED, CannotDo, run
 
 NOWHERE = {"SOPHON_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing", "SOPHON_SECRET": "k" * 32}
@@ -114,3 +116,11 @@ def test_a_witness_that_cannot_begin_says_why(tmp_path: Path, options: tuple[str
 def test_a_witness_whose_directory_cannot_be_made_says_so() -> None:
     done = CliRunner().invoke(main, ["audit", "witness", "--state", "/proc/nothing", "--log", KEY])
     assert (done.exit_code, "Traceback" in done.output) == (COULD_NOT, False)
+
+
+def test_a_speed_that_is_not_known_is_not_told_as_none(capsys: pytest.CaptureFixture[str]) -> None:
+    with patch("os.nice"), progressing("verifying", 52) as progress:
+        progress(52, 52)
+    told = capsys.readouterr().err
+    assert "52 of 52 entries" in told
+    assert "0/s" not in told
