@@ -6,7 +6,7 @@ from app.audit.entry import UnreadableEntry
 from app.cli.asker import context_of, note
 from app.cli.groups import state
 from app.cli.rebuilding import ending, opened, progressing
-from app.cli.work import TAMPERED, CannotDo, console
+from app.cli.work import TAMPERED, CannotDo, console, counted
 from app.domain.audits import AuditQueried
 from app.projections.differences import Compared, NothingToCompare, TableMissing, find_differences
 from app.settings import Settings
@@ -42,8 +42,9 @@ def _tell(compared: Compared, *, repaired: bool) -> int:
         click.echo("\t".join((row.table, row.key, *sides)))
     if (untold := compared.count - len(compared.rows)) > 0:
         console.print(f"… and {untold:,} more.")
-    told = f"{compared.count:,} rows are not what the log says" if compared.count else "Every row is what the log says"
+    rows = counted(compared.count, "row is not", "rows are not") if compared.count else "Every row is"
     console.print(
-        f"{told}, as of position {compared.position:,}." + (" Repaired." if repaired and compared.count else "")
+        f"{rows} what the log says, as of position {compared.position:,}."
+        + (" Repaired." if repaired and compared.count else "")
     )
     return TAMPERED if compared.count else 0

@@ -14,7 +14,7 @@ from app.audit.sealing.sealer import Sealer
 from app.audit.writer import LogUnavailable
 from app.cli.asker import context_of, note
 from app.cli.groups import state
-from app.cli.work import COULD_NOT, TAMPERED, CannotDo, console, run
+from app.cli.work import COULD_NOT, TAMPERED, CannotDo, console, counted, run
 from app.domain.audits import AuditQueried
 from app.domain.names import Personal
 from app.installation import database, keys_of
@@ -116,7 +116,9 @@ def _tell_rebuilt(done: Rebuilt, name: str | None) -> int:
     if done.began_at:
         console.print(f"An interrupted rebuild was gone on with from position {done.began_at:,}.")
     what = f"The read model {name}" if name else "Every read model"
-    console.print(f"{what} was rebuilt from {done.position:,} entries, {done.entries:,} of them now.")
+    console.print(
+        f"{what} was rebuilt from {counted(done.position, 'entry', 'entries')}, {done.entries:,} of them now."
+    )
     if not done.compared:
         console.print("There was nothing of the same shape to compare with.")
     for table, count in done.counts.items():
@@ -140,7 +142,8 @@ def tell_checked(checked: Checked) -> int:
             "has. `sophon state seal` makes one that has."
         )
         return COULD_NOT
-    console.print(f"Replayed to position {checked.position:,} past {checked.seals} seals: ", end="")
+    seals = counted(checked.seals, "seal", "seals")
+    console.print(f"Replayed to position {checked.position:,} past {seals}: ", end="")
     console.print("[bold red]NOT the same state.[/]" if checked.mismatches else "the same state.")
     return TAMPERED if checked.mismatches else 0
 

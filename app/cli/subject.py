@@ -10,7 +10,7 @@ from app.audit.pruned import DatabaseRefuses
 from app.audit.sealing.dossier import Dossiers, Extent
 from app.cli.asker import Asker, asker, note
 from app.cli.groups import audit
-from app.cli.work import CannotDo, console, run
+from app.cli.work import CannotDo, console, counted, run
 from app.dispatch import LogCannotBeWritten
 from app.domain.approvals import ApprovalRequested
 from app.domain.audits import NOBODY, AuditorsOnly, AuditQueried
@@ -105,8 +105,9 @@ async def _erase(platform: Platform, who: Asker, subject: Subject) -> None:
 
 
 def _say(extent: Extent) -> None:
+    entries = counted(extent.entries, "entry", "entries")
     console.print(
-        f"{extent.entries:,} entries; {extent.readable:,} of {extent.values:,} sealed values can be read; "
-        f"{extent.sessions_and_tokens:,} sessions and tokens open."
+        f"{entries}; {extent.readable:,} of {extent.values:,} sealed values can be read; "
+        f"open sessions and tokens: {extent.sessions_and_tokens:,}."
         + (f" Erased at position {extent.erased_at:,}." if extent.erased_at else "")
     )

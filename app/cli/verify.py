@@ -28,7 +28,7 @@ from app.audit.transparency.strict import Rejected
 from app.cli.asker import context_of, note
 from app.cli.groups import audit
 from app.cli.rebuilding import opened, progressing
-from app.cli.work import COULD_NOT, POLICY, TAMPERED, CannotDo, console, run
+from app.cli.work import COULD_NOT, POLICY, TAMPERED, CannotDo, console, counted, run
 from app.domain.audits import AuditQueried
 from app.installation import administered, has_secret, keys_of
 from app.postgres import DATABASE_ERRORS
@@ -163,15 +163,17 @@ async def _verify_database(
         stamped = judge(whole.stamps, known.origin, authorities)
         click.echo(f"whole: {whole.entries} entries of {known.origin}, root {whole.root.hex()}")
         if whole.pruned:
-            console.print(f"{whole.pruned:,} entries pruned, as the log says; their hashes are kept.")
+            console.print(
+                f"{counted(whole.pruned, 'entry', 'entries')} pruned, as the log says; their hashes are kept."
+            )
         if against:
             async with connected(against) as replica:
                 with progressing("comparing", whole.entries) as progress:
                     common = await compare(connection, replica, progress)
             click.echo(f"the replica has the same {common} entries; it is {whole.entries - common} behind")
         await _record(settings, dsn)
-    signed = "1 checkpoint is" if whole.checkpoints == 1 else f"{whole.checkpoints:,} checkpoints are"
-    after = "1 entry comes" if whole.unsigned == 1 else f"{whole.unsigned:,} entries come"
+    signed = counted(whole.checkpoints, "checkpoint is", "checkpoints are")
+    after = counted(whole.unsigned, "entry comes", "entries come")
     console.print(f"{signed} signed; {after} after the newest.")
     _tell_time(stamped, authorities)
     if whole.newest is None:
@@ -222,7 +224,8 @@ async def _verify_state(settings: Settings) -> None:
     for row in compared.rows:
         click.echo(f"{row.table}\t{row.key}")
     if compared.count:
-        raise CannotDo(f"{compared.count} rows of the read models are not what the log says: state diff.", TAMPERED)
+        rows = counted(compared.count, "row of the read models is", "rows of the read models are")
+        raise CannotDo(f"{rows} not what the log says: state diff.", TAMPERED)
     console.print(f"Every row of the read models is what the log says, as of position {compared.position:,}.")
 
 
@@ -253,4 +256,5 @@ def _see_to_age(whole: Whole, max_age: int) -> None:
         return
     age = datetime.now(UTC) - whole.unsigned_since
     if age > timedelta(seconds=max_age):
-        raise CannotDo(f"{whole.unsigned:,} entries are not signed, the first of them for {age}.", POLICY)
+        unsigned = counted(whole.unsigned, "entry is", "entries are")
+        raise CannotDo(f"{unsigned} not signed, the first of them for {age}.", POLICY)

@@ -63,6 +63,11 @@ def run(work: Callable[[Settings], Awaitable[Any]], failure: int = COULD_NOT) ->
         _end("This was not foreseen, and what was asked for was not found out.", failure)
 
 
+def counted(number: int, one: str, many: str) -> str:
+    """Say how many there are, and of one as of one."""
+    return f"{number:,} {one if number == 1 else many}"
+
+
 async def _awaited(work: Callable[[Settings], Awaitable[Any]], settings: Settings) -> Any:
     return await work(settings)
 

@@ -68,6 +68,7 @@ async def test_an_edited_row_is_printed_repaired_and_gone(sophon: Sophon, dsn: s
     assert (table, key) == ("projects", APOLLO)
     assert '"visibility":"private"' in expected
     assert '"visibility":"public"' in there
+    assert "1 row is not what the log says" in found.stderr
     assert (await sophon("state", "diff")).returncode == 0
 
 
@@ -80,7 +81,7 @@ async def test_a_rebuild_tells_what_had_been_different_and_a_replay_meets_its_se
     assert "Every read model was rebuilt" in done.stderr
     verified = await sophon("state", "verify")
     assert verified.returncode == 0, verified.stderr
-    assert "past 1 seals: the same state" in verified.stderr
+    assert "past 1 seal: the same state" in verified.stderr
     dropped = await sophon("state", "drop-old")
     assert "read_old" in dropped.stderr
     only = await sophon("state", "rebuild", "groups")
