@@ -18,8 +18,11 @@ from app.runtime.routes import ProxyFailed
 from app.settings import BadSetting, Settings
 from app.telemetry import set_up_logging
 
-console = Console(stderr=True)
-"""What is told to a person. What is asked for goes to standard output, plain, so that it can be piped."""
+console = Console(stderr=True, soft_wrap=not sys.stderr.isatty())
+"""What is told to a person; a sentence is broken into lines for a terminal only, not for a file or a pipe.
+
+What is asked for goes to standard output, plain, so that it can be piped.
+"""
 
 WHOLE, TAMPERED, COULD_NOT, POLICY = 0, 1, 2, 3
 """Exit codes of everything under `audit` and `state`."""

@@ -79,6 +79,12 @@ def test_what_nobody_foresaw_is_shown_and_is_no_finding(capsys: pytest.CaptureFi
     assert "ZeroDivisionError: by nothing" in capsys.readouterr().err
 
 
+def test_a_sentence_in_a_pipe_is_one_line() -> None:
+    env = {**NOWHERE, "SOPHON_DATA": "/proc/a-directory-that-nobody-can-make-and-whose-name-is-rather-long"}
+    done = CliRunner().invoke(main, ["audit", "log"], env={**env, "SOPHON_SECRET": "", "COLUMNS": "80"})
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
 def test_ctrl_c_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt
