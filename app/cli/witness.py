@@ -58,7 +58,7 @@ async def _witness(state: Path, logs: Sequence[str], listen: str, name: str) -> 
             raise CannotDo(str(busy)) from busy
         for key in server.keys:
             click.echo(key.verifier.text())
-        console.print(f"Witnessing {len(logs)} keys of logs at http://{listen}/", highlight=False)
+        console.print(f"Witnessing {', '.join(sorted(server.origins))} at http://{listen}/", highlight=False)
         config = uvicorn.Config(
             server,  # pyright: ignore[reportArgumentType]
             host=host.strip("[]"),

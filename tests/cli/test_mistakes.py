@@ -110,7 +110,7 @@ def test_what_cannot_be_done_ends_with_its_code(code: int) -> None:
         (("--log", "nonsense"), "A key is name+id+base64"),
         (("--log", KEY, "--listen", "nonsense"), "--listen is an address and a port"),
         (("--log", KEY, "--listen", "192.0.2.1:1"), "cannot be listened at"),
-        (("--log", f"{KEY} 0 -", "--listen", "192.0.2.1:1"), "cannot be listened at"),
+        (("--log", f"{KEY} 0 -", "--listen", "192.0.2.1:1"), "Witnessing lab.example/audit at http://192.0.2.1:1/"),
     ],
 )
 def test_a_witness_that_cannot_begin_says_why(tmp_path: Path, options: tuple[str, ...], said: str) -> None:

@@ -57,6 +57,7 @@ class WitnessServer:
         known: dict[str, tuple[Verifier, ...]] = {}
         for log in logs:
             known[log.name] = (*known.get(log.name, ()), log)
+        self.origins = frozenset(known)
         self.keys = _keys(self.store, name)
         self._witness = Witness(self.keys, known)
         self._clock = clock
