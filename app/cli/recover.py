@@ -87,7 +87,8 @@ async def _who_want_it(settings: Settings, exported: Exported) -> tuple[UserId, 
     if not are_enough:
         raise CannotDo(
             f"Nobody restores alone: set {TOKEN} and {SECOND} to API tokens, with the scope `admin`, of two "
-            f"administrators, made before the backup was. Of those given, {len(users)} are. Nothing was changed."
+            f"administrators, made before the backup was. Of those given, {'one' if users else 'none'} is. "
+            "Nothing was changed."
         )
     return tuple(sorted(users))
 
