@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import rich_click as click
-from rich.table import Table
+from rich.table import Column, Table
 
 from app.audit.evidence.drill import DrillFailed, State, Step, drill
 from app.audit.log import Log
@@ -36,7 +36,8 @@ def state_drill(evidence: Path) -> None:
 
 
 async def _drill(settings: Settings) -> None:
-    table = Table("step", "seconds", "result", title="Recovery drill", title_justify="left")
+    result = Column("result", overflow="fold")  # a root is read whole
+    table = Table("step", "seconds", result, title="Recovery drill", title_justify="left")
 
     def tell(step: Step) -> None:
         console.print(f"{step.what} …", highlight=False)
