@@ -17,7 +17,7 @@ import aiohttp
 
 BASE = os.environ.get("SOPHON_URL", "http://localhost:8000")
 USERNAME = os.environ.get("SOPHON_USERNAME", "admin")
-PASSWORD = os.environ["SOPHON_PASSWORD"]
+PASSWORD = os.environ.get("SOPHON_PASSWORD", "")
 
 Headers = dict[str, str]
 
@@ -128,4 +128,9 @@ async def checked(answer: aiohttp.ClientResponse) -> Any:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    if not PASSWORD:
+        raise SystemExit("Set SOPHON_PASSWORD to the password that the first start printed.")
+    try:
+        asyncio.run(main())
+    except aiohttp.ClientConnectorError:
+        raise SystemExit(f"Nothing answers at {BASE}: start Sophon, or set SOPHON_URL to its address.") from None
