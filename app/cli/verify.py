@@ -167,7 +167,7 @@ async def _verify_database(
                 f"{counted(whole.pruned, 'entry', 'entries')} pruned, as the log says; their hashes are kept."
             )
         if against:
-            async with connected(against) as replica:
+            async with connected(against, "The replica") as replica:
                 with progressing("comparing", whole.entries) as progress:
                     common = await compare(connection, replica, progress)
             click.echo(f"the replica has the same {common} entries; it is {whole.entries - common} behind")

@@ -60,6 +60,9 @@ async def test_verify_against_a_replica_and_the_state(desk: Desk, databases: Dat
     with databases.fresh() as empty:
         behind = await desk.did("audit", "verify", "--against", empty)
         assert "the replica has the same 0 entries" in behind.stdout
+    for nowhere in ("nonsense", "postgresql://nobody@127.0.0.1:1/nothing"):
+        away = await desk("audit", "verify", "--against", nowhere)
+        assert (away.exit_code, "The replica does not answer: " in away.stderr) == (2, True), away.output
     with superuser(desk.dsn) as connection:
         connection.execute("UPDATE read.projects SET title = 'Gemini'")
     done = await desk("audit", "verify", "--state")

@@ -37,17 +37,17 @@ from app.audit.transparency.notes import NoteRejected
 
 
 @contextlib.asynccontextmanager
-async def connected(dsn: str) -> AsyncGenerator[AsyncConnection]:
+async def connected(dsn: str, what: str = "The database") -> AsyncGenerator[AsyncConnection]:
     """Connect to a database; raises `Unverifiable` where there is none, or it has no log in it."""
     try:
         connection = await connect(dsn, autocommit=True, connect_timeout=10)
-    except psycopg.OperationalError as error:
-        raise Unverifiable(f"The database does not answer: {str(error).strip()}") from error
+    except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
+        raise Unverifiable(f"{what} does not answer: {str(error).strip()}") from error
     async with connection:
         try:
             yield connection
         except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
-            raise Unverifiable(f"The database cannot be read: {str(error).strip()}") from error
+            raise Unverifiable(f"{what} cannot be read: {str(error).strip()}") from error
 
 
 async def verify_log(
