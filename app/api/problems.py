@@ -8,7 +8,13 @@ from typing import Any, cast
 import structlog
 from litestar import MediaType, Request, Response
 from litestar.datastructures import ResponseHeader
-from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException, ValidationException
+from litestar.exceptions import (
+    HTTPException,
+    MethodNotAllowedException,
+    NotFoundException,
+    SerializationException,
+    ValidationException,
+)
 from litestar.openapi.datastructures import ResponseSpec
 from msgspec import Struct
 
@@ -104,14 +110,19 @@ def on_refusal(request: Request[Any, Any, Any], refusal: Refusal) -> Response[Pr
 def on_validation(_: Request[Any, Any, Any], error: ValidationException) -> Response[Problem]:
     """Answer for a body, a path or a query that is not what it has to be."""
     found = cast("list[dict[str, str]]", error.extra or [])
-    errors = tuple(FieldProblem(_field(item), _plainly(item.get("message", ""))) for item in found)
+    return _invalid(
+        tuple(FieldProblem(_field(item), _plainly(item.get("message", ""))) for item in found), error.detail
+    )
+
+
+def _invalid(errors: tuple[FieldProblem, ...], otherwise: str = "") -> Response[Problem]:
     named = ", ".join(item.field for item in errors if item.field)
     return respond(
         Problem(
             type="/problems/invalid-request",
             title="The request is not valid.",
             status=400,
-            detail=f"See `errors` for what is wrong with: {named}." if named else error.detail,
+            detail=f"See `errors` for what is wrong with: {named}." if named else otherwise,
             errors=errors,
         )
     )
@@ -119,6 +130,8 @@ def on_validation(_: Request[Any, Any, Any], error: ValidationException) -> Resp
 
 def on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
     """Answer for what the framework refuses."""
+    if isinstance(error.__cause__, SerializationException):
+        return _invalid((FieldProblem("data", f"The body cannot be read as JSON: {error.detail}."),))
     status = HTTPStatus(error.status_code)
     return respond(
         Problem(
@@ -196,6 +209,8 @@ def _plainly(message: str) -> str:
     """Say in words what msgspec says with a regular expression, and Litestar with the name of a parameter."""
     if message == "'data'":
         return "A JSON body is needed."
+    if message.startswith("Invalid enum value"):
+        return f"{message}; /schema lists those that there are."
     return next((words for pattern, words in _IN_WORDS.items() if pattern in message), message)
 
 
