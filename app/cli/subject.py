@@ -64,6 +64,11 @@ async def _subject(platform: Platform, who: Asker, given: str) -> Subject:
         return found
     asked = AuditQueried(question="subject", about=Personal(f"{kind}:{NOBODY}"))
     await note(platform.log, who.context, asked, reason=None if who.principal.audits else AuditorsOnly.problem())
+    if kind == "user" and "/" in name:
+        kinds = ", ".join(_KINDS)
+        raise CannotDo(
+            f"{given} names nothing: write a user's name or id, guest, or one of {kinds}, a slash, and a name."
+        )
     raise CannotDo(f"Nobody is called {given!r}. If they were erased, ask by their id (usr_…).")
 
 

@@ -70,6 +70,8 @@ async def test_two_administrators_erase_on_the_command_line(town: Town, tmp_path
     code, _, said = await sophon(town, tmp_path, admin, "bob", "report")
     assert code == 2
     assert "Nobody is called" in said
+    code, _, said = await sophon(town, tmp_path, admin, "prject/apollo", "report")
+    assert (code, "one of user, group, project, notebook" in said) == (2, True), said
 
 
 async def test_who_has_no_token_or_not_the_right_one_gets_nothing(town: Town, tmp_path: Path) -> None:
