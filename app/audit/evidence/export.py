@@ -254,4 +254,4 @@ def _room(directory: Path) -> Generator[None]:
                 f"{'is incomplete, and says so' if is_begun else 'was not begun'}. Make room, then go on: "
                 f"sophon audit export {directory} --resume"
             ) from error
-        raise NotExported(f"The export in {directory} cannot be written: {error}") from error
+        raise NotExported(f"The export in {directory} cannot be written: {error.strerror}.") from error

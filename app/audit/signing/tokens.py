@@ -55,7 +55,8 @@ class Authorities:
         try:
             return cls(x509.load_pem_x509_certificates(path.read_bytes()))
         except (OSError, ValueError) as error:
-            raise NoAuthority(f"{path} has no certificates (PEM) of timestamp authorities: {error}") from error
+            why = error.strerror if isinstance(error, OSError) else error
+            raise NoAuthority(f"{path} has no certificates (PEM) of timestamp authorities: {why}") from error
 
     def check(self, token: Token, nonce: int | None = None) -> None:
         """Raise `NotStamped` unless one of them has signed it, in answer to the question with this nonce."""
