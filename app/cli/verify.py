@@ -115,7 +115,8 @@ def must_be_known(trust: Trust | None, settings: Settings) -> Trust:
     """Give the keys; raises `Unverifiable` if there are none."""
     if trust is None:
         raise Unverifiable(
-            f"There are no keys in {settings.signer_directory}: say with --vkeys FILE by which the log is signed."
+            f"There are no keys in {settings.signer_directory}: put those by which the log is signed, as "
+            f"/audit/log/vkeys gives them, into {settings.signer_directory / 'vkeys'}, or verify with --vkeys FILE."
         )
     return trust
 

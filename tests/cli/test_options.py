@@ -94,6 +94,12 @@ async def test_export_by_its_format_resumed_and_from_an_earlier_one(desk: Desk, 
     assert not (new / INCOMPLETE).exists()
 
 
+async def test_an_export_without_keys_says_where_they_are_put(desk: Desk, tmp_path: Path) -> None:
+    keys = tmp_path / "elsewhere"
+    done = await desk("audit", "export", str(tmp_path / "export"), SOPHON_SIGNER=str(keys))
+    assert (done.exit_code, f"into {keys / 'vkeys'}" in done.stderr) == (2, True), done.output
+
+
 async def test_a_bare_receipt_holds_no_entry_and_is_checked_with_it(desk: Desk, tmp_path: Path) -> None:
     receipt, entry = tmp_path / "receipt", tmp_path / "entry"
     receipt.write_text((await desk.did("audit", "prove", "3", "--bare")).stdout)
