@@ -57,8 +57,14 @@ async def embedded(data: Path) -> AsyncGenerator[str]:
     directory, the last to leave stops the server.
     """
     data.parent.mkdir(parents=True, exist_ok=True)
+    starting = asyncio.create_task(asyncio.to_thread(_start, data), name="postgres.starting")
     try:
-        server = await asyncio.to_thread(_start, data)
+        server = await asyncio.shield(starting)
+    except asyncio.CancelledError:  # the thread goes on, and nobody would stop what it starts
+        await asyncio.wait({starting})
+        if not starting.exception():
+            await asyncio.to_thread(starting.result().cleanup)
+        raise
     except (OSError, AssertionError, subprocess.SubprocessError) as error:
         raise PostgresFailed(f"The embedded PostgreSQL did not start; its log is {data / 'log'}. {error}") from error
     watching = asyncio.create_task(_watch(server), name="postgres")
