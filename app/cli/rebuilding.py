@@ -149,10 +149,10 @@ def tell_checked(checked: Checked) -> int:
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: Settings) -> AsyncGenerator[Log]:
-    """Open the installation's log."""
-    sealer = Sealer(keys_of(settings).vault_key())
-    async with database(settings, console.print) as dsn, Log.open(dsn, sealer) as log:
+async def opened(settings: Settings, *, anew: bool = False) -> AsyncGenerator[Log]:
+    """Open the installation's log; `anew`: an empty one, where there is none."""
+    sealer = Sealer(keys_of(settings, anew=anew).vault_key())
+    async with database(settings, console.print, anew=anew) as dsn, Log.open(dsn, sealer) as log:
         try:
             yield log
         except LogUnavailable as error:

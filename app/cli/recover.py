@@ -73,7 +73,7 @@ async def _who_want_it(settings: Settings, exported: Exported) -> tuple[UserId, 
 
     Who was one in the restored log, and by the export was none any more in the end, is not asked, and does not count.
     """
-    async with opened(settings) as log:
+    async with opened(settings, anew=True) as log:  # there may be nothing but the export
         known = Administrators.all()
         page = await log.read(known.selections)
         happened = [record.event for record in page.records]

@@ -123,6 +123,14 @@ async def test_a_touched_export_recovers_nothing(dsn: str, tmp_path: Path) -> No
     assert len(rows(dsn)) == 400
 
 
+async def test_what_is_all_lost_but_an_export_and_the_keys_is_recovered_into_nothing(dsn: str, tmp_path: Path) -> None:
+    trust = await signed_log(dsn, tmp_path / "new" / "signer", (300,))
+    directory = await exported(dsn, tmp_path / "export", trust)
+    done = await command("", tmp_path / "new", "state", "recover", "--from-export", str(directory))
+    assert done.returncode == 0, done.stderr
+    assert "300 entries were appended again; the log ends at 300" in done.stdout
+
+
 async def test_the_command_recovers_records_it_and_is_refused_while_sophon_runs(dsn: str, tmp_path: Path) -> None:
     trust = await signed_log(dsn, tmp_path / "signer", (600,))
     directory = await exported(dsn, tmp_path / "export", trust)

@@ -63,9 +63,28 @@ def test_a_database_url_that_is_none_is_told_in_a_sentence(tmp_path: Path) -> No
     assert "nonsense" in done.output
 
 
+@pytest.mark.parametrize("secret", ["", "k" * 32])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "audit log", "audit tail", "audit subject ada report", "audit rotate", "audit retention",
+        "admin password", "volumes purge plots", "state doctor", "state diff", "state drill",
+        "state rebuild", "signer",
+    ],
+)  # fmt: skip
+def test_a_command_in_another_directory_says_so_and_makes_no_installation_there(
+    words: str, secret: str, tmp_path: Path
+) -> None:
+    env = {"SOPHON_DATA": str(tmp_path / "elsewhere"), "SOPHON_SECRET": secret, "SOPHON_TOKEN": "sophon_x"}
+    done = CliRunner().invoke(main, words.split(), env={**env, "SOPHON_DATABASE_URL": ""})
+    assert (done.exit_code, "Traceback" in done.output) == (COULD_NOT, False), done.output
+    assert f"There is no installation in {tmp_path / 'elsewhere'}" in done.output.replace("\n", " ")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_data_directory_that_cannot_be_made_is_told_in_a_sentence() -> None:
-    done = CliRunner().invoke(main, ["audit", "log"], env={"SOPHON_DATA": "/proc/nothing", "SOPHON_SECRET": ""})
-    assert (done.exit_code, "Traceback" in done.output) == (COULD_NOT, False)
+    done = CliRunner().invoke(main, ["up"], env={"SOPHON_DATA": "/proc/nothing", "SOPHON_SECRET": ""})
+    assert (done.exit_code, "Traceback" in done.output) == (1, False), done.output
     assert "/proc/nothing" in done.output
 
 

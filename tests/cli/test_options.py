@@ -73,7 +73,9 @@ async def test_verify_ends_with_3_if_entries_wait_longer_than_max_age_to_be_sign
     await desk.did("audit", "log")  # is an entry, which nobody signs now
     await asyncio.sleep(1.1)
     late = await desk("audit", "verify", "--max-age", "1")
-    assert (late.exit_code, "1 entry is not signed, " in late.stderr, "whole: " in late.stdout) == (3, True, True), late.output
+    assert (late.exit_code, "1 entry is not signed, " in late.stderr, "whole: " in late.stdout) == (3, True, True), (
+        late.output
+    )
     await desk.did("audit", "verify", "--max-age", "600")
 
 
