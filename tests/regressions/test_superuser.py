@@ -122,6 +122,43 @@ async def test_verify_calls_no_function_that_somebody_put_before_those_of_the_da
     assert await place.kind() == "edited"
 
 
+def _setting(name: str, value: str) -> str:
+    return f"DO $do$ BEGIN EXECUTE format($$ALTER DATABASE %I SET {name} = '{value}'$$, current_database()); END $do$"
+
+
+async def test_what_hides_is_found_whatever_names_are_quoted_by_default(place: Place) -> None:
+    """With quotation marks around them, `audit` would be none of the schemas that are looked at."""
+    place.run(
+        _setting("quote_all_identifiers", "on"),
+        "ALTER TABLE audit.entries RENAME TO true_ones",
+        "CREATE VIEW audit.entries AS SELECT * FROM audit.true_ones",
+    )
+    assert await place.kind() == "hidden"
+    assert any("is no table" in fault for fault in await place.faults())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("client_encoding", "SQL_ASCII"), ("DateStyle", "German"), ("standard_conforming_strings", "off")],
+)
+async def test_a_database_that_spells_otherwise_is_read_as_any_other(place: Place, name: str, value: str) -> None:
+    place.run(_setting(name, value))
+    assert await place.is_whole()
+    assert await place.faults() == []
+
+
+async def test_a_constraint_that_is_not_true_keeps_no_entry_from_whoever_asks(place: Place) -> None:
+    place.run(
+        _setting("constraint_exclusion", "on"),
+        "ALTER TABLE audit.entries ADD CONSTRAINT none CHECK (type <> 'ProjectCreated') NOT VALID",
+        "UPDATE pg_constraint SET convalidated = true WHERE conname = 'none'",
+    )
+    async with connected(place.administrator) as connection:
+        cursor = await connection.execute("SELECT FROM audit.entries WHERE type = 'ProjectCreated'")
+        assert await cursor.fetchall() != []
+    assert any("rule that is not ours" in fault for fault in await place.faults())
+
+
 async def test_somebody_finds_an_entry_before_the_first_position(place: Place) -> None:
     place.run(
         "ALTER TABLE audit.entries DROP CONSTRAINT entries_position_check",

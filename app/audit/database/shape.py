@@ -9,7 +9,8 @@ from app.audit.database.provision import PARTS
 
 _TABLE = re.compile(r"^CREATE TABLE IF NOT EXISTS (audit|vault|stream)\.(\w+) (\(.*?^\))", re.MULTILINE | re.DOTALL)
 _COLUMNS = """
-SELECT attname, format_type(atttypid, atttypmod), attnotnull, attgenerated::text, pg_get_expr(adbin, adrelid)
+SELECT attname, format_type(atttypid, atttypmod), attnotnull, attgenerated::text, pg_get_expr(adbin, adrelid),
+       attcollation
 FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
 WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped
 """
@@ -36,6 +37,7 @@ async def altered_tables(connection: AsyncConnection) -> list[str]:
             ]
             wanted, found = await _checks(connection, model), await _checks(connection, table)
             faults += [f"{table} has lost a rule: {lost}." for lost in sorted(wanted - found)]
+            faults += [f"{table} has a rule that is not ours: {other}." for other in sorted(found - wanted)]
     return faults
 
 
