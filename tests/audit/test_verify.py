@@ -13,6 +13,7 @@ import msgspec
 import psycopg
 import pytest
 
+from app.audit.evidence.export import export_log
 from app.audit.evidence.findings import Finding, Tampered, keep_evidence
 from app.audit.evidence.leaves import hashes_of
 from app.audit.evidence.replica import compare
@@ -20,6 +21,8 @@ from app.audit.evidence.trust import Trust, Unverifiable, WrongKey, read_keys, t
 from app.audit.evidence.verify import connected, verify_log
 from app.audit.evidence.walk import Walk, Whole
 from app.audit.log import Log
+from app.audit.signing import continuity
+from app.audit.signing.continuity import Refused
 from app.audit.signing.store import Store
 from app.audit.transparency.checkpoints import Checkpoint
 from app.audit.transparency.keys import SigningKey
@@ -31,7 +34,7 @@ from tests.database import SEALER, Databases
 
 SIZES = (5, 300, 520, 600)
 
-Change = Callable[[psycopg.Connection], None]
+Change = Callable[[psycopg.Connection], object]
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +242,59 @@ async def test_what_a_superuser_does_is_found_and_located(
     finding = await found_in(dsn, _trust(data))
     assert (finding.kind, finding.first, finding.last) == (kind, first, last), finding.says
     assert str(first) in finding.says
+
+
+def retype(table: str, column: str, type_: str) -> Change:
+    def change(connection: psycopg.Connection) -> None:
+        connection.execute(f"ALTER TABLE audit.{table} DROP CONSTRAINT IF EXISTS {table}_{column}_check".encode())
+        if type_.startswith("text"):
+            connection.execute(f"ALTER TABLE audit.{table} ALTER {column} DROP EXPRESSION IF EXISTS".encode())
+        connection.execute(f"ALTER TABLE audit.{table} ALTER {column} TYPE {type_}".encode())
+
+    return change
+
+
+RETYPED: tuple[Change, ...] = (
+    retype("entries", "position", "numeric"),
+    retype("entries", "position", "float8"),
+    retype("entries", "leaf_hash", "text USING encode(leaf_hash, 'hex')"),
+    retype("entries", "id", "text"),
+    retype("tiles", "hashes", "text USING encode(hashes, 'hex')"),
+    retype("checkpoints", "size", "numeric"),
+    retype("checkpoints", "root", "text USING encode(root, 'hex')"),
+    retype("checkpoints", "note", "text USING convert_from(note, 'UTF8')"),
+    lambda connection: connection.execute("ALTER TABLE audit.entries DROP at"),
+)
+
+
+@pytest.mark.parametrize("change", RETYPED)
+async def test_a_column_of_another_type_is_found_and_stops_export_and_signer(
+    change: Change, signed: tuple[str, Path]
+) -> None:
+    dsn, data = signed
+    with superuser(dsn) as connection:
+        change(connection)
+    finding = await found_in(dsn, _trust(data))
+    assert finding.kind == "hidden"
+    assert "The column " in finding.says
+    async with connected(dsn) as reading:
+        with pytest.raises(Tampered, match="The column "):
+            await export_log(reading, data / "export", "tiles", _trust(data))
+        with pytest.raises(Refused, match="The column "):
+            await continuity.compare(reading, Store(data / "signer").signed())
+
+
+async def test_a_table_that_is_a_file_of_somebodys_is_found(signed: tuple[str, Path]) -> None:
+    dsn, data = signed
+    with superuser(dsn) as connection:
+        connection.execute("ALTER TABLE audit.checkpoints RENAME TO true_ones")
+        connection.execute("CREATE FOREIGN DATA WRAPPER anything")
+        connection.execute("CREATE SERVER elsewhere FOREIGN DATA WRAPPER anything")
+        connection.execute(
+            "CREATE FOREIGN TABLE audit.checkpoints (size bigint, root bytea, note bytea) SERVER elsewhere"
+        )
+    finding = await found_in(dsn, _trust(data))
+    assert (finding.kind, "is no table" in finding.says) == ("hidden", True)
 
 
 async def test_an_entry_of_two_lines_is_found_though_it_has_the_hash_of_its_bytes(signed: tuple[str, Path]) -> None:

@@ -13,9 +13,10 @@ UNION ALL
 SELECT 'The policy ' || polname || ' of ' || polrelid::regclass || ' is not ours.'
 FROM pg_policy JOIN pg_class AS c ON c.oid = polrelid WHERE relnamespace::regnamespace::text IN ('audit', 'vault')
 UNION ALL
-SELECT ev_class::regclass || ' is no table: its rows are made up as it is read.'
-FROM pg_rewrite JOIN pg_class AS c ON c.oid = ev_class
-WHERE relnamespace::regnamespace::text IN ('audit', 'vault') AND ev_type = '1'
+SELECT DISTINCT c.oid::regclass || ' is no table: its rows are made up as it is read.'
+FROM pg_class AS c LEFT JOIN pg_rewrite ON ev_class = c.oid AND ev_type = '1'
+WHERE relnamespace::regnamespace::text IN ('audit', 'vault')
+  AND (ev_class IS NOT NULL OR relkind IN ('f', 'm', 'p', 'v'))
 UNION ALL
 SELECT 'The rows of ' || inhrelid::regclass || ' are read as if they stood in ' || inhparent::regclass || '.'
 FROM pg_inherits JOIN pg_class AS c ON c.oid = inhparent

@@ -16,6 +16,21 @@ WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped
 """
 _CHECKS = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = %s::regclass AND contype IN ('c', 'p')"
 
+RETYPED = """
+SELECT 'The column ' || name || ' of audit.' || class || ' is '
+    || coalesce('of the type ' || format_type(atttypid, NULL), 'not there') || ', and has to be of ' || type || '.'
+FROM (VALUES ('entries', 'position', 'bigint'), ('entries', 'bytes', 'json'), ('entries', 'leaf_hash', 'bytea'),
+             ('entries', 'id', 'uuid'), ('entries', 'type', 'text'), ('entries', 'tags', 'text[]'),
+             ('entries', 'actor', 'text'), ('entries', 'outcome', 'text'),
+             ('entries', 'at', 'timestamp with time zone'),
+             ('tiles', 'level', 'smallint'), ('tiles', 'index', 'bigint'), ('tiles', 'hashes', 'bytea'),
+             ('tiles', 'root', 'bytea'), ('checkpoints', 'size', 'bigint'), ('checkpoints', 'root', 'bytea'),
+             ('checkpoints', 'note', 'bytea')) AS made (class, name, type)
+LEFT JOIN pg_attribute ON attrelid = to_regclass('audit.' || class) AND attname = name AND NOT attisdropped
+WHERE to_regclass('audit.' || class) IS NOT NULL AND format_type(atttypid, NULL) IS DISTINCT FROM type
+"""
+"""Asks which columns of the log are of other types than they were made, and so can hold what none of them may."""
+
 
 async def altered_tables(connection: AsyncConnection) -> list[str]:
     """Say which tables differ from those that would be made now: these are made, for a moment, beside them."""

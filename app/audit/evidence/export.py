@@ -33,6 +33,7 @@ from app.audit.evidence.exported import (
 )
 from app.audit.evidence.exporting import Lines, Tiles, Writing, replace_file
 from app.audit.evidence.findings import Finding, Tampered, legible
+from app.audit.evidence.hiding import must_be_typed
 from app.audit.evidence.kept import KeptEntries, NotKept
 from app.audit.evidence.leaves import Unequal, checked_hashes, pages
 from app.audit.evidence.locate import locate
@@ -79,6 +80,7 @@ async def export_log(
 
     Raises `NotExported` with what to do, `Tampered` before anything of what is not whole is exported, `Unverifiable`.
     """
+    await must_be_typed(connection)
     newest = await _newest(connection, trust)
     with _room(directory):
         directory.mkdir(parents=True, exist_ok=True)

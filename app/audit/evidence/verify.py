@@ -14,11 +14,11 @@ import psycopg
 from msgspec.structs import replace
 from psycopg import AsyncConnection
 
-from app.audit.database.catalogue import HIDING
 from app.audit.database.connecting import connect
 from app.audit.evidence.beside import Beside, Checkpoints, read_beside, read_checkpoints
 from app.audit.evidence.columns import agree, misplaced, words_of
 from app.audit.evidence.findings import Finding, Tampered, legible
+from app.audit.evidence.hiding import must_show_all
 from app.audit.evidence.leaves import (
     Page,
     Unequal,
@@ -63,8 +63,7 @@ async def verify_log(
         heads.append(_saved(trust, trust.newest, "the newest checkpoint that the signer remembers"))
     async with connection.transaction():
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        if hidden := await (await connection.execute(HIDING)).fetchall():
-            raise Tampered(_hidden([row[0] for row in hidden], await read_size(connection)))
+        await must_show_all(connection)
         prunings = await Prunings.read(connection)
         walk = Walk(heads, stamps=await read_stamps(connection))
         return await _Verification(connection, trust, walk, tell, prunings).run()
@@ -226,16 +225,6 @@ def _others(prunings: Prunings, by: int) -> Finding:
         last=max(met),
         expected=said.positions,
         found=digest_of(met),
-    )
-
-
-def _hidden(says: Sequence[str], head: int) -> Finding:
-    return Finding(
-        kind="hidden",
-        says=f"Whoever reads the log may be given other rows than it has. {' '.join(says)} Let `sophon state doctor` "
-        "say how that is mended, and verify again.",
-        first=1,
-        last=max(1, head),
     )
 
 

@@ -5,6 +5,7 @@ import random
 
 from psycopg import AsyncConnection
 
+from app.audit.database.shape import RETYPED
 from app.audit.signing.edge import Edge
 from app.audit.signing.store import Signed
 from app.audit.signing.tree import (
@@ -34,6 +35,10 @@ class AnotherHistory(Refused):
 
 async def compare(connection: AsyncConnection, signed: Signed | None) -> Edge:
     """Give the edge of the log as it was signed last. Raises `Refused` or `Tampered` if it is not there."""
+    if retyped := await (await connection.execute(RETYPED)).fetchall():
+        raise Refused(
+            f"{' '.join(row[0] for row in retyped)} Nothing is signed. `sophon state doctor` says how that is mended."
+        )
     size = signed.size if signed else 0
     checkpoints = await read_checkpoints(connection, size)
     head = await read_size(connection)  # after them: another process may be signing

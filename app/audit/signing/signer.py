@@ -159,7 +159,7 @@ class Signer:
                             group.create_task(self._sign_on())
                             if self._cosigner:
                                 group.create_task(self._cosign_on(self._cosigner))
-            except* (Refused, Tampered, SignerBusy, OSError) as errors:
+            except* (Refused, Tampered, SignerBusy, OSError, psycopg.ProgrammingError) as errors:
                 self._refuse(errors.exceptions[0])
             except* (LeaseLost, psycopg.OperationalError, ReadOnlySqlTransaction) as errors:
                 _log.warning("signer.away", error=str(errors.exceptions[0]).strip())
