@@ -372,6 +372,25 @@ async def test_a_running_signer_signs_freezes_and_says_so(dsn: str, log: Log, tm
         await grow(log, 1)
 
 
+async def test_a_running_signer_whose_table_is_altered_says_so_and_goes_on(
+    dsn: str, log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signer_module, "AGAIN", 0.1)
+    signing = Signing(log, tmp_path / "signer")
+    await grow(log, 70)
+    async with running(signing.signer):
+        async with asyncio.timeout(10):
+            while signing.signer.size < 70:
+                await asyncio.sleep(0.01)
+            await change(dsn, "ALTER TABLE audit.entries RENAME leaf_hash TO other")
+            signing.signer.hurry()
+            while not any("leaf_hash" in fault for fault in signing.signer.faults()):
+                await asyncio.sleep(0.01)
+            await change(dsn, "ALTER TABLE audit.entries RENAME other TO leaf_hash")
+            while signing.signer.faults():
+                await asyncio.sleep(0.01)
+
+
 async def test_keys_are_rotated_and_old_receipts_stay_good(log: Log, tmp_path: Path) -> None:
     signing = Signing(log, tmp_path / "signer")
     with pytest.raises(NothingToRotate):

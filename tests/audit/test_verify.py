@@ -24,6 +24,7 @@ from app.audit.log import Log
 from app.audit.signing import continuity
 from app.audit.signing.continuity import Refused
 from app.audit.signing.store import Store
+from app.audit.signing.tree import Tree
 from app.audit.transparency.checkpoints import Checkpoint
 from app.audit.transparency.keys import SigningKey
 from app.audit.transparency.notes import NoteRejected, sign_note
@@ -194,6 +195,34 @@ def sign_with_another_key(connection: psycopg.Connection) -> None:
     connection.execute("UPDATE audit.checkpoints SET note = %s WHERE size = 600", (note,))
 
 
+def loosely(table: str, *statements: str) -> Change:
+    """Change a table that has no constraint any more."""
+
+    def change(connection: psycopg.Connection) -> None:
+        for (name,) in connection.execute(
+            "SELECT quote_ident(conname) FROM pg_constraint WHERE conrelid = %s::regclass AND contype IN ('c', 'p')",
+            (f"audit.{table}",),
+        ).fetchall():
+            connection.execute(f"ALTER TABLE audit.{table} DROP CONSTRAINT {name}".encode())
+        for statement in statements:
+            connection.execute(statement.encode())
+
+    return change
+
+
+def another_checkpoint(size: str) -> Change:
+    return loosely(
+        "checkpoints",
+        "ALTER TABLE audit.checkpoints ALTER size DROP NOT NULL",
+        f"INSERT INTO audit.checkpoints (size, root, note) SELECT {size}, root, note FROM audit.checkpoints"
+        " WHERE size = 600",
+    )
+
+
+def another_tile(level: int, index: int) -> Change:
+    return loosely("tiles", f"INSERT INTO audit.tiles SELECT {level}, {index}, hashes, root FROM audit.tiles LIMIT 1")
+
+
 MATRIX: dict[str, tuple[Change, str, int, int]] = {
     "edited": (edit(200), "edited", 200, 200),
     "edited, in no tile yet": (edit(590), "edited", 590, 590),
@@ -220,6 +249,12 @@ MATRIX: dict[str, tuple[Change, str, int, int]] = {
     "a checkpoint's note emptied": (empty("checkpoints", "note", "size = 300"), "checkpoint", 300, 300),
     "a checkpoint's root emptied": (empty("checkpoints", "root", "size = 300"), "checkpoint", 300, 300),
     "a checkpoint's root edited": (edit_root, "checkpoint", 300, 300),
+    "a tile cut off": (loosely("tiles", "UPDATE audit.tiles SET hashes = 'abc'"), "tile", 1, 256),
+    "a tile of entries that are not there yet": (another_tile(0, 2), "tile", 600, 600),
+    "a tile of no tree": (another_tile(-1, 0), "tile", 600, 600),
+    "a checkpoint of no size": (another_checkpoint("NULL"), "checkpoint", 0, 0),
+    "a checkpoint of fewer than none": (another_checkpoint("-3"), "checkpoint", -3, -3),
+    "a checkpoint of all that can be": (another_checkpoint(str(2**63 - 1)), "checkpoint", 2**63 - 1, 2**63 - 1),
     "signed with another key": (sign_with_another_key, "checkpoint", 600, 600),
 }
 
@@ -282,6 +317,18 @@ async def test_a_column_of_another_type_is_found_and_stops_export_and_signer(
             await export_log(reading, data / "export", "tiles", _trust(data))
         with pytest.raises(Refused, match="The column "):
             await continuity.compare(reading, Store(data / "signer").signed())
+
+
+async def test_a_checkpoint_of_no_size_is_given_to_nobody(signed: tuple[str, Path]) -> None:
+    dsn, data = signed
+    with superuser(dsn) as connection:
+        another_checkpoint("NULL")(connection)
+    async with connected(dsn) as reading:
+        assert (await export_log(reading, data / "export", "tiles", _trust(data))).size == 600
+    async with Log.open(dsn, SEALER) as log:
+        newest = await Tree(log.pool).newest()
+    assert newest is not None
+    assert newest.size == 600
 
 
 async def test_a_table_that_is_a_file_of_somebodys_is_found(signed: tuple[str, Path]) -> None:

@@ -147,7 +147,8 @@ async def _write(
 async def _newest(connection: AsyncConnection, trust: Trust) -> Head:
     """Read the newest checkpoint that was given out, and check that it is ours."""
     cursor = await connection.execute(
-        "SELECT size, coalesce(root, ''), coalesce(note, '') FROM audit.checkpoints ORDER BY size DESC LIMIT 1"
+        "SELECT size, coalesce(root, ''), coalesce(note, '') FROM audit.checkpoints WHERE size > 0"
+        " ORDER BY size DESC LIMIT 1"
     )
     row: Any = await cursor.fetchone()
     if row is None:

@@ -10,6 +10,7 @@ from app.audit.evidence.findings import Finding, Kind, legible
 from app.audit.evidence.leaves import Page, hashes_of
 from app.audit.pruned import NOTHING, Prunings, is_tombstone
 from app.audit.signing.edge import CompleteTile
+from app.audit.transparency.strict import HASH
 from app.audit.transparency.tiles import WIDTH, unpack_hashes
 
 
@@ -98,9 +99,9 @@ def _lines(rows: Sequence[_Row]) -> Finding | None:
 async def _against_tiles(connection: AsyncConnection, rows: Sequence[_Row], page: Page) -> Finding | None:
     """Compare with the kept tiles of leaves, which say what the hashes were when they were signed."""
     cursor = await connection.execute(
-        "SELECT index, hashes FROM audit.tiles WHERE level = 0 AND index >= %s AND index < %s AND hashes IS NOT NULL "
+        "SELECT index, hashes FROM audit.tiles WHERE level = 0 AND index >= %s AND index < %s AND length(hashes) = %s "
         "ORDER BY index",
-        (page.after // WIDTH, -(-page.until // WIDTH)),
+        (page.after // WIDTH, -(-page.until // WIDTH), WIDTH * HASH),
     )
     for index, hashes in await cursor.fetchall():
         kept = unpack_hashes(bytes(hashes))

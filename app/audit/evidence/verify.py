@@ -16,6 +16,7 @@ from psycopg import AsyncConnection
 
 from app.audit.database.connecting import connect
 from app.audit.evidence.beside import Beside, Checkpoints, read_beside, read_checkpoints
+from app.audit.evidence.beyond import must_be_nothing_beyond
 from app.audit.evidence.columns import agree, misplaced, words_of
 from app.audit.evidence.findings import Finding, Tampered, legible
 from app.audit.evidence.hiding import must_show_all
@@ -96,11 +97,11 @@ class _Verification:
             async for one in read:
                 await self._take(one, signed)
                 self._tell(one.page.until, head)
-        self._walk.expect(self._heads(await read_checkpoints(self._connection, head + 1, 2**62)))
+        self._walk.expect(self._heads(await read_checkpoints(self._connection, head + 1, 2**63 - 1)))
         self._walk.end()
         if self._suspicion:
             raise Tampered(self._suspicion)
-        await self._look_for_more(head)
+        await must_be_nothing_beyond(self._connection, head)
         if by := self._prunings.others():
             raise Tampered(_others(self._prunings, by))
         newest = self._newest
@@ -140,15 +141,6 @@ class _Verification:
                     self._connection, read.page, tile=tile, kept=is_there, prunings=self._prunings
                 )
                 return
-
-    async def _look_for_more(self, head: int) -> None:
-        """Raise `Tampered` for rows that no page has: they are read by whoever searches."""
-        cursor = await self._connection.execute("SELECT count(*), coalesce(min(position), 1) FROM audit.entries")
-        row: Any = await cursor.fetchone()
-        count, first = row
-        if (count, first) != (head, 1):
-            says = f"The log ends at {head}, and there are {count} entries, the first of them at position {first}."
-            raise Tampered(Finding(kind="inserted", says=says, first=first, last=min(first, head), found=str(count)))
 
     async def _signed_size(self) -> int:
         """Read up to where the signer has kept its tiles."""

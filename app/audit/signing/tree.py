@@ -51,7 +51,7 @@ class Tree:
 
     async def newest(self) -> Published | None:
         """Give the newest checkpoint that enough witnesses cosigned."""
-        return await self._checkpoint("ORDER BY size DESC LIMIT 1")
+        return await self._checkpoint("WHERE size > 0 ORDER BY size DESC LIMIT 1")
 
     async def covering(self, position: int) -> Published | None:
         """Give the first kept checkpoint with an entry in it: of all, it says most closely when that was there."""
