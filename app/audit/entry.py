@@ -160,7 +160,7 @@ class UnreadableEntry(Exception):
 
 
 class Record(Struct, eq=False, gc=False):
-    """An entry at its position. The event in it is decoded when somebody asks, and once.
+    """An entry at its position; raises `UnreadableEntry`. The event in it is decoded when somebody asks, and once.
 
     What was sealed is read as `ERASED`, unless its disclosures are attached: see `Log.reveal`.
     """
@@ -173,7 +173,10 @@ class Record(Struct, eq=False, gc=False):
 
     def __post_init__(self) -> None:
         if self.entry is None:  # pyright: ignore[reportUnnecessaryComparison]
-            self.entry = _decode_entry(self.octets)
+            try:
+                self.entry = _decode_entry(self.octets)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                raise UnreadableEntry(f"Entry {self.position} is none of this log: {error}") from error
 
     @property
     def event(self) -> Event:
@@ -253,7 +256,7 @@ def _decode_event(record: Record) -> Event:
     data = record.entry.data
     try:
         return decoder.decode(_filled(bytes(data), decoder.type, record.disclosures) if record.is_sealed else data)
-    except msgspec.ValidationError as error:
+    except (msgspec.MsgspecError, KeyError) as error:
         raise UnreadableEntry(f"Entry {record.position}, a {record.entry.type}, cannot be read: {error}") from error
 
 

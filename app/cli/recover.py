@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import rich_click as click
 
 from app.audit.entry import Record, UnreadableEntry
@@ -98,7 +97,7 @@ def _changes(exported: Exported, after: int) -> Iterator[Event]:
     for start, entries in entries_from(exported, after):
         for position, octets in enumerate(entries, start + 1):
             if b'"UserRolesChanged"' in octets or b'"SubjectErased"' in octets:
-                with contextlib.suppress(UnreadableEntry, msgspec.MsgspecError):
+                with contextlib.suppress(UnreadableEntry):
                     yield Record(position, octets).event
 
 

@@ -430,3 +430,46 @@ def test_the_command_tells_codes_and_mends_and_exits_by_what_it_found(
     told = CliRunner().invoke(main, ["state", "doctor"])
     assert told.exit_code == 2
     assert "does not answer" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ("ALTER TABLE audit.entries ALTER position TYPE numeric", "SPH-DB-009"),
+        (
+            "ALTER TABLE audit.entries ALTER at DROP EXPRESSION; DROP INDEX audit.entries_at;"
+            "ALTER TABLE audit.entries ALTER at TYPE text",
+            "SPH-DB-009",
+        ),
+        (
+            "ALTER TABLE audit.entries ALTER leaf_hash DROP NOT NULL; UPDATE audit.entries SET leaf_hash = NULL",
+            "SPH-LOG-002",
+        ),
+        (
+            "ALTER TABLE audit.entries ALTER bytes DROP NOT NULL, ALTER id DROP NOT NULL, ALTER type DROP NOT NULL,"
+            " ALTER tags DROP NOT NULL, ALTER outcome DROP NOT NULL, ALTER at DROP NOT NULL;"
+            "UPDATE audit.entries SET bytes = NULL",
+            "SPH-DB-009",
+        ),
+        ("UPDATE audit.entries SET position = 1000000000000 WHERE position = 2", "SPH-LOG-001"),
+        ("UPDATE audit.entries SET position = 9223372036854775807 WHERE position = 2", "SPH-LOG-001"),
+    ],
+)
+async def test_what_a_superuser_makes_of_a_table_does_not_keep_the_doctor_from_looking(
+    dsn: str, log: Log, change: str, code: str
+) -> None:
+    await log.append([draft("A"), draft("B")])
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(f"{REPLICA} {change}".encode())
+    async with asyncio.timeout(10):
+        found = {one.code: one for one in await examine(dsn, dsn)}
+    assert found[code].faults
+
+
+async def test_the_first_of_the_positions_that_are_empty_is_told(dsn: str, log: Log) -> None:
+    await log.append([draft("A") for _ in range(9)])
+    for gone, says in (("7, 4", "2 positions up to 9 are empty, the first of them 4."), ("1", "the first of them 1.")):
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute(f"{REPLICA} DELETE FROM audit.entries WHERE position IN ({gone})".encode())
+        found = {one.code: one for one in await examine(dsn, dsn)}
+        assert says in found["SPH-LOG-001"].faults[0]

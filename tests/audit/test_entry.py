@@ -174,3 +174,11 @@ def test_fields_that_a_later_release_added_do_not_keep_this_one_from_reading() -
     value = json.loads(encode(entry_of(ready)))
     value |= {"source": {"net": "x"}, "data": {**value["data"], "later": 1}}
     assert Record(1, msgspec.json.encode(value)).event == ready
+
+
+@pytest.mark.parametrize(
+    "octets", [b"null", b"1", b'"x"', b"[]", b"{}", b"", b"\xff", b"[" * 5000 + b"]" * 5000, b'{"at":"infinity"}']
+)
+def test_what_is_no_entry_is_said_to_be_none_and_where(octets: bytes) -> None:
+    with pytest.raises(UnreadableEntry, match="Entry 7 is none of this log"):
+        Record(7, octets)

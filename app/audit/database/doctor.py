@@ -8,7 +8,6 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-import msgspec
 import psycopg
 from msgspec import Struct
 from psycopg import AsyncConnection
@@ -17,7 +16,7 @@ from app.audit.database.catalogue import QUESTIONS, START_AGAIN, Question
 from app.audit.database.connecting import connect
 from app.audit.database.provision import DUTIES, release
 from app.audit.database.shape import altered_functions, altered_tables
-from app.audit.entry import Record, leaf_hash
+from app.audit.entry import Record, UnreadableEntry, leaf_hash
 from app.audit.pruned import Prunings
 from app.audit.reading import one
 
@@ -90,12 +89,15 @@ async def _ask(connection: AsyncConnection, question: Question, application: str
 
 
 async def look_at(connection: AsyncConnection, code: str, about: str, mend: str, look: Look) -> Finding:
-    """Look at one thing; what cannot be looked at is no fault, and not healthy either."""
+    """Look at one thing; what cannot be looked at is no fault, and not healthy either.
+
+    Where tables were altered, what is read of them may be anything.
+    """
     try:
         return Finding(code, about, mend, tuple(await look(connection)))
     except psycopg.OperationalError:
         raise
-    except psycopg.Error as error:
+    except (psycopg.Error, TypeError, ValueError, ArithmeticError, UnreadableEntry) as error:
         return Finding(code, about, mend, unknown=str(error).strip())
 
 
@@ -115,12 +117,12 @@ async def _gaps(connection: AsyncConnection) -> Sequence[str]:
     if entries == last and first == 1:
         return faults
     cursor = await connection.execute(
-        "SELECT count(*), (SELECT n FROM generate_series(1, %(last)s) AS n"
-        " WHERE NOT EXISTS (SELECT FROM audit.entries WHERE position = n) LIMIT 1)"
-        " FROM audit.entries WHERE position > 0",
-        {"last": last},
+        "SELECT count(*), min(position) FILTER (WHERE next - 1 > position) + 1 FROM (SELECT 0 AS position,"
+        " min(position) AS next FROM audit.entries WHERE position > 0 UNION ALL SELECT position, lead(position)"
+        " OVER (ORDER BY position) FROM audit.entries WHERE position > 0) AS steps"
     )
-    there, empty = await cursor.fetchone() or (0, None)
+    steps, empty = await cursor.fetchone() or (1, None)
+    there = steps - 1
     if empty is not None:
         faults.append(f"{last - there:,} positions up to {last:,} are empty, the first of them {empty:,}.")
     if there > last > 0:
@@ -148,7 +150,7 @@ async def _search_columns(connection: AsyncConnection) -> Sequence[str]:
 def _searched_by(octets: bytes) -> tuple[object, ...]:
     try:
         entry = Record(0, octets).entry
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UnreadableEntry:
         return ()
     return entry.type, list(entry.tags), entry.actor.id, entry.outcome, entry.at, entry.id
 
@@ -159,8 +161,8 @@ async def _sample(connection: AsyncConnection) -> list[tuple[int, bytes, bytes, 
     all_ = range(1, head + 1)
     wanted = {*all_[-SAMPLE:], *random.sample(all_, min(len(all_), SAMPLE))}
     cursor = await connection.execute(
-        "SELECT position, bytes::text, leaf_hash, type, tags, actor, outcome, at, id::text FROM audit.entries"
-        " WHERE position = ANY(%s) ORDER BY position",
+        "SELECT position, coalesce(bytes::text, ''), leaf_hash, type, tags, actor, outcome, at, id::text"
+        " FROM audit.entries WHERE position = ANY(%s) ORDER BY position",
         (sorted(wanted),),
     )
     return [(position, text.encode(), *rest) for position, text, *rest in await cursor.fetchall()]
