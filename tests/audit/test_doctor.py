@@ -473,3 +473,34 @@ async def test_the_first_of_the_positions_that_are_empty_is_told(dsn: str, log: 
             connection.execute(f"{REPLICA} DELETE FROM audit.entries WHERE position IN ({gone})".encode())
         found = {one.code: one for one in await examine(dsn, dsn)}
         assert says in found["SPH-LOG-001"].faults[0]
+
+
+@pytest.mark.parametrize(
+    ("index", "making"),
+    [
+        ("entries_id", "UNIQUE INDEX entries_id ON audit.entries (id)"),
+        ("entries_type", "INDEX entries_type ON audit.entries (type, position)"),
+        ("entries_actor", "INDEX entries_actor ON audit.entries (actor, position)"),
+        ("entries_tags", "INDEX entries_tags ON audit.entries USING gin (tags)"),
+        ("entries_keys", "INDEX entries_keys ON audit.entries USING gin (audit.keys(type, tags))"),
+    ],
+)
+async def test_an_index_that_lacks_an_entry_is_found_though_it_looks_like_ours(
+    dsn: str, log: Log, index: str, making: str
+) -> None:
+    await log.append([draft("A", ["x:1"]), draft("B", ["x:2"])])
+
+    async def faults() -> tuple[str, ...]:
+        return {one.code: one for one in await examine(dsn, dsn)}["SPH-LOG-006"].faults
+
+    assert await faults() == ()
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(f"DROP INDEX audit.{index}".encode())
+        assert await faults() == (f"The index {index} is not there, or not in use.",)
+        connection.execute(f"CREATE {making} WHERE position <> 2".encode())
+        connection.execute("SET allow_system_table_mods = on")
+        connection.execute("UPDATE pg_index SET indpred = NULL WHERE indexrelid = %s::regclass", (f"audit.{index}",))
+    assert await faults() == (f"The index {index} finds 1 of 2 entries.",)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(f"REINDEX INDEX CONCURRENTLY audit.{index}".encode())
+    assert await faults() == ()

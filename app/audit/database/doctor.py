@@ -14,6 +14,7 @@ from psycopg import AsyncConnection
 
 from app.audit.database.catalogue import QUESTIONS, START_AGAIN, Question
 from app.audit.database.connecting import connect
+from app.audit.database.found import unfound
 from app.audit.database.provision import DUTIES, release
 from app.audit.database.shape import altered_functions, altered_tables
 from app.audit.entry import Record, UnreadableEntry, leaf_hash
@@ -223,6 +224,13 @@ _LOOKS: tuple[tuple[str, str, str, Look], ...] = (
         "a sample of entries is found by what it says",
         "The columns by which entries are searched are not computed from them any more: see SPH-DB-009.",
         _search_columns,
+    ),
+    (
+        "SPH-LOG-006",
+        "every entry is found by the indexes that decisions and searches use",
+        "REINDEX INDEX CONCURRENTLY audit.<index>; or, where it is not there, start Sophon again. Then ask again what "
+        "was asked meanwhile, and look what was decided: neither has seen the entries that were not found.",
+        unfound,
     ),
     (
         "SPH-LOG-004",
