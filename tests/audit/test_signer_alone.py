@@ -18,6 +18,9 @@ from psycopg.errors import InsufficientPrivilege
 from app.__main__ import main
 from app.audit.database.provision import application, login_name, prepare, signing_login
 from app.audit.evidence.trust import trust_of
+from app.audit.log import Log
+from app.audit.signing.elsewhere import SignedElsewhere
+from app.audit.signing.tree import Tree
 from app.audit.transparency.keys import Verifier
 from app.audit.transparency.notes import open_checkpoint
 from app.platform import Platform
@@ -167,3 +170,14 @@ def test_who_signs_elsewhere_has_to_say_by_which_name(monkeypatch: pytest.Monkey
     monkeypatch.setenv("SOPHON_LOG_ORIGIN", ORIGIN)
     told = CliRunner().invoke(main, ["signer"])
     assert (told.exit_code, "SOPHON_SIGNER is none" in told.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("said", ["'[]'", "'null'", """'{"keys": 7}'""", "NULL"])
+async def test_what_no_signer_says_is_told_and_ends_nothing(dsn: str, log: Log, said: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("ALTER TABLE audit.signer ALTER said DROP NOT NULL")
+        connection.execute(f"INSERT INTO audit.signer (said) VALUES ({said})".encode())
+    signer = SignedElsewhere(log, Tree(log.pool))
+    await signer.check()
+    assert "nothing that a signer says" in signer.faults()[0]
+    assert signer.verifier_keys() == ""

@@ -29,7 +29,13 @@ async def say(connection: AsyncConnection, said: Said) -> None:
 
 
 async def last_said(connection: AsyncConnection) -> Said | None:
-    """Read what a signer said last; none if none ever did."""
-    cursor = await connection.execute("SELECT said::text FROM audit.signer ORDER BY n DESC LIMIT 1")
+    """Read what a signer said last; none if none ever did.
+
+    What stands there and is none of a signer's is a refusal: when the signer looks next, it says anew what is so.
+    """
+    cursor = await connection.execute("SELECT coalesce(said::text, '') FROM audit.signer ORDER BY n DESC LIMIT 1")
     row = await cursor.fetchone()
-    return msgspec.json.decode(row[0], type=Said) if row else None
+    try:
+        return msgspec.json.decode(row[0], type=Said) if row else None
+    except msgspec.MsgspecError as error:
+        return Said("", refusal=f"What stands in audit.signer is nothing that a signer says: {error}")
