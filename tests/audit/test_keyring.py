@@ -250,6 +250,13 @@ async def test_a_value_that_was_tampered_with_reads_as_erased_and_the_others_as_
     assert await names(log) == [ERASED, "bob", "eve", "grace"]
 
 
+async def test_a_value_is_read_in_the_field_that_it_was_sealed_in_whatever_stands_beside_it(log: Log) -> None:
+    """Else a superuser could have one field of an entry read as another."""
+    await happen(log, *plots)
+    await rows(log, "UPDATE vault.disclosures SET name = 'reason' RETURNING 1")
+    assert [record.event for record in await revealed(log)] == list(plots)
+
+
 async def test_an_erasure_that_a_backup_undid_is_carried_out_again(log: Log) -> None:
     await happen(log, *accounts)
     saved = [await rows(log, f"SELECT * FROM vault.{table}") for table in ("subject_keys", "disclosures")]

@@ -16,7 +16,7 @@ from msgspec import Struct
 from psycopg import AsyncConnection
 
 from app.audit.entry import Draft, Record, Source
-from app.audit.sealing.sealer import NEW_KEY, NONCE, Disclosure, SealBroken, Sealer, SubjectKey, disclose
+from app.audit.sealing.sealer import NEW_KEY, NONCE, Disclosure, SealBroken, Sealer, SubjectKey, disclose, disclosed
 from app.settings import BadSetting
 
 REMEMBERED = 10_000
@@ -158,17 +158,17 @@ class Keyring:
     async def open(self, connection: AsyncConnection, digests: Iterable[str]) -> dict[str, Disclosure]:
         """Give the disclosures of those digests that can be read."""
         cursor = await connection.execute(
-            "SELECT d.digest, d.name, d.sealed, subject, k.id, k.wrapped FROM vault.disclosures AS d"
+            "SELECT d.digest, d.sealed, subject, k.id, k.wrapped FROM vault.disclosures AS d"
             " JOIN vault.subject_keys AS k USING (subject)"
             " WHERE d.digest = ANY(%s) AND d.sealed IS NOT NULL AND k.id = d.key",
             (list(digests),),
         )
         opened: dict[str, Disclosure] = {}
         keys: dict[str, SubjectKey] = {}
-        for digest, name, sealed, subject, id_, wrapped in await cursor.fetchall():
+        for digest, sealed, subject, id_, wrapped in await cursor.fetchall():
             try:
                 key = keys.get(subject) or keys.setdefault(subject, self._sealer.unwrap(subject, id_, wrapped))
-                opened[digest] = Disclosure(subject, name, digest, key.open(digest, sealed))
+                opened[digest] = disclosed(subject, digest, key.open(digest, sealed))
             except SealBroken as error:
                 # One value that cannot be read must not keep everything else from being read.
                 _log.warning("vault.unreadable", digest=digest, error=str(error))

@@ -59,6 +59,11 @@ def disclose(subject: str, name: str, value: Any) -> Disclosure:
     return Disclosure(subject, name, digest_of(text), text)
 
 
+def disclosed(subject: str, digest: str, text: str) -> Disclosure:
+    """Read a disclosure that was decrypted. What its field is called stands in it, as its digest covers it."""
+    return Disclosure(subject, _triple(_unarmoured(text))[1], digest, text)
+
+
 def digest_of(text: str) -> str:
     """Give what stands in `_sd` for a disclosure (RFC 9901, 4.2.3)."""
     return _armoured(hashlib.sha256(text.encode("ascii")).digest())
