@@ -84,9 +84,17 @@ class Generation:
             await connection.execute(SQL("ALTER TABLE {} SET LOGGED").format(table))
 
     async def bookmark(self, connection: AsyncConnection) -> int | None:
-        """Give the position up to which everything was applied; none if there is no such generation of this shape."""
+        """Give the position up to which everything was applied; none if there is no such generation of this shape.
+
+        A position that the log does not have is none either: nobody would fold on from there.
+        """
         try:
-            cursor = await connection.execute(SQL("SELECT position, shape FROM {}").format(self._bookmark))
+            cursor = await connection.execute(
+                SQL(
+                    "SELECT position, shape FROM {} WHERE position BETWEEN 0 AND"
+                    " (SELECT coalesce(max(position), 0) FROM audit.entries)"
+                ).format(self._bookmark)
+            )
         except (UndefinedTable, UndefinedColumn, InvalidSchemaName):
             return None
         row = await cursor.fetchone()

@@ -84,6 +84,6 @@ async def _behind(connection: AsyncConnection) -> Sequence[str]:
     for wait in (0.0, *[PATIENCE / 3] * 3):
         await asyncio.sleep(wait)
         position, _ = await _bookmark(connection) or (head, "")
-        if position >= head:
+        if head <= position <= await _head(connection):
             return []
     return [f"The read models stand at {position:,}, and the log ends at {head:,}."]

@@ -23,6 +23,7 @@ from app.domain.users import LoginRefused
 from app.identifiers import uuid7
 from app.projections import projector as projector_module
 from app.projections import replay as replay_module
+from app.projections import standing as standing_module
 from app.projections.generation import MODELS
 from app.projections.groups import Groups
 from app.projections.notebooks import NotebookPage, Notebooks
@@ -154,6 +155,25 @@ def test_a_deleted_notebook_has_no_row_whatever_its_run_does_then() -> None:
     assert fold((*plots, deleted)) is None
     assert fold((*plots, wanted, ready, deleted, stopped)) is None
     assert fold((wanted,)) is None
+
+
+@pytest.mark.parametrize("position", [-5, 2**62])
+async def test_read_models_that_stand_where_the_log_has_nothing_are_told_of_and_rebuilt(
+    dsn: str, log: Log, position: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing_module, "PATIENCE", 0.1)
+    async with projecting(log) as projector:
+        await projector.reach(await happen(log, *apollo))
+    async with log.pool.connection() as connection:
+        await connection.execute("UPDATE read.bookmark SET position = %s", (position,))
+    assert [one.code for one in await standing_module.standing(dsn) if one.faults] == ["SPH-READ-001"]
+    async with projecting(log) as projector:
+        assert await projector.reach(await happen(log, MemberAdded(group=LAB, user=BOB, role="owner")))
+        page = await Groups(log.pool).row_of(LAB)
+        assert await projector.reach(log.head)
+        assert [one.code for one in await standing_module.standing(dsn) if one.faults] == []
+    assert page is not None
+    assert page.members == {ADA: "owner", BOB: "owner"}
 
 
 async def test_the_members_of_a_group_come_and_go(log: Log, projector: Projector) -> None:
