@@ -180,13 +180,16 @@ class Webhook:
         return None if 200 <= status < 300 else f"The receiver answered {status}."
 
     async def _bookmark(self) -> int:
-        """Read up to where everything was sent. A new target begins with what comes: the past is exported."""
+        """Read up to where everything was sent. A new target begins with what comes: the past is exported.
+
+        So does one that is said to be where the log has nothing yet: it would wait for that, and send nothing.
+        """
         async with self._log.pool.connection() as connection:
             await connection.execute(
                 "INSERT INTO stream.bookmarks VALUES (%s, %s) ON CONFLICT DO NOTHING", (self._target.id, self._log.head)
             )
         position = (await self.standing()).position
-        return self._log.head if position is None else position
+        return self._log.head if position is None else min(position, self._log.head)
 
     async def _mark(self, position: int) -> None:
         """Remember that everything up to here was sent; lazily, since sending twice does no harm."""

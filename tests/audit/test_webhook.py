@@ -113,6 +113,20 @@ async def test_what_was_sent_and_not_marked_is_sent_again(log: Log) -> None:
         assert await receiver.took(2) == ["A", "A"]
 
 
+async def test_a_stream_that_is_said_to_be_beyond_the_log_goes_on_with_what_comes(log: Log) -> None:
+    receiver = Receiver()
+    async with sending(log, receiver) as webhook:
+        await append(log, "A")
+        await until(webhook, lambda position: position == 1)
+    async with log.pool.connection() as connection:
+        await connection.execute("UPDATE stream.bookmarks SET position = 9223372036854775807")
+    async with sending(log, receiver) as webhook:
+        await asyncio.sleep(0.1)
+        await append(log, "B")
+        assert await receiver.took(2) == ["A", "B"]
+        await until(webhook, lambda position: position == 2)
+
+
 async def test_while_nobody_answers_the_stream_waits_longer_each_time_and_loses_nothing(log: Log) -> None:
     receiver = Receiver()
     receiver.answers["sophon.A"] = [OSError("refused")] * (TRIES + 2)
