@@ -20,7 +20,7 @@ def keys_of(settings: Settings, *, anew: bool = False) -> Keys:
     if settings.secret:
         return Keys(settings.secret.encode())
     if not (anew or has_secret(settings)):
-        raise _nothing_in(settings)
+        raise _no_secret_in(settings) if settings.database_url else _nothing_in(settings)
     return Keys.kept_in(settings.data / "secret")
 
 
@@ -79,4 +79,11 @@ def only_one(data: Path) -> Generator[None]:
 def _nothing_in(settings: Settings) -> BadSetting:
     return BadSetting(
         f"There is no installation in {settings.data}: set SOPHON_DATA to where it is. `sophon up` makes a new one."
+    )
+
+
+def _no_secret_in(settings: Settings) -> BadSetting:
+    return BadSetting(
+        f"The installation's secret is not in {settings.data}: set SOPHON_DATA to where it is, or SOPHON_SECRET. "
+        "`sophon up` makes one for a new installation."
     )

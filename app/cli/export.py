@@ -17,7 +17,7 @@ from app.cli.rebuilding import opened, progressing
 from app.cli.verify import judged, must_be_known
 from app.cli.work import CannotDo, console, run
 from app.domain.exports import AuditExported
-from app.installation import administered
+from app.installation import administered, keys_of
 from app.settings import Settings
 
 _PATH: Any = click.Path(path_type=Path, file_okay=False)
@@ -40,6 +40,7 @@ def audit_export(directory: Path, format_: Format, resume: bool, earlier: Path |
 
     async def export(settings: Settings) -> None:
         trust = must_be_known(trust_of(settings.signer_directory), settings)
+        keys_of(settings)  # or nothing is read: that it was has to be recorded
         try:
             async with administered(settings, console.print) as dsn, connected(dsn) as connection:
                 with progressing("exporting", 0) as progress:

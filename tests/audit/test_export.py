@@ -23,7 +23,7 @@ from app.audit.evidence.verify import connected
 from app.audit.transparency.keys import SigningKey
 from app.audit.transparency.tiles import entries_path, pack_entries, tile_path, unpack_entries
 from tests.audit.signed import ORIGIN, moments, put, signed_log, superuser, written
-from tests.audit.test_verify import command, edit
+from tests.audit.test_verify import SECRET, command, edit
 
 KEY = SigningKey.generate(ORIGIN, "ed25519")
 OTHER = SigningKey.generate(ORIGIN, "ed25519")
@@ -428,7 +428,10 @@ def test_the_shell_reads_entries_of_any_length_and_any_bytes(lengths: list[int],
 async def test_the_commands_export_and_verify_with_their_exit_codes(dsn: str, tmp_path: Path) -> None:
     by = await signed_log(dsn, tmp_path / "signer", (300,))
     directory = str(tmp_path / "export")
-    done = await command(dsn, tmp_path, "audit", "export", directory)
+    refused = await command(dsn, tmp_path, "audit", "export", directory)
+    assert (refused.returncode, Path(directory).exists()) == (2, False)
+    assert "secret is not in" in refused.stderr
+    done = await command(dsn, tmp_path, "audit", "export", directory, **SECRET)
     assert (done.returncode, done.stdout) == (0, f"{directory}: 300 entries, 300 of them new\n"), done.stderr
     async with connected(dsn) as connection:
         cursor = await connection.execute("SELECT bytes ->> 'data' FROM audit.entries WHERE type = 'AuditExported'")
@@ -449,7 +452,7 @@ async def test_the_commands_export_and_verify_with_their_exit_codes(dsn: str, tm
     done = await command(nowhere, tmp_path, "audit", "verify", "--export", directory, "--evidence", str(tmp_path))
     assert done.returncode == 1, done.stderr
     assert "evidence: " in done.stdout
-    done = await command(dsn, tmp_path, "audit", "export", str(tmp_path / "signer"))
+    done = await command(dsn, tmp_path, "audit", "export", str(tmp_path / "signer"), **SECRET)
     assert done.returncode == 2
     assert "not empty" in " ".join(done.stderr.split())
     assert by.newest is not None

@@ -13,7 +13,7 @@ from app.audit.evidence.exported import CHECKPOINT, INCOMPLETE, Format, open_exp
 from app.audit.evidence.trust import Trust
 from tests.audit.signed import signed_log
 from tests.audit.test_export import export, shell
-from tests.audit.test_verify import command
+from tests.audit.test_verify import SECRET, command
 from tests.foreign.conftest import absent
 
 SMALL, LARGE = "128k", "8m"
@@ -72,7 +72,7 @@ async def test_an_export_on_a_full_disk_ends_with_2_and_is_gone_on_with_when_the
     before = (directory / CHECKPOINT).read_bytes()
     by = await signed_log(dsn, tmp_path / "signer", (700,), width=400)
 
-    done = await command(dsn, tmp_path, "audit", "export", str(directory), "--format", format_)
+    done = await command(dsn, tmp_path, "audit", "export", str(directory), "--format", format_, **SECRET)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     said = " ".join(done.stderr.split())
     assert "There is no room left for the export" in said
@@ -82,7 +82,7 @@ async def test_an_export_on_a_full_disk_ends_with_2_and_is_gone_on_with_when_the
     assert (directory / CHECKPOINT).read_bytes() == before
 
     assert mount(disk, "-o", f"remount,size={LARGE}").returncode == 0
-    done = await command(dsn, tmp_path, "audit", "export", str(directory), "--format", format_, "--resume")
+    done = await command(dsn, tmp_path, "audit", "export", str(directory), "--format", format_, "--resume", **SECRET)
     assert (done.returncode, done.stdout) == (0, f"{directory}: 700 entries, 680 of them new\n"), done.stderr
     assert complete(directory, format_, by) == 700
     assert format_ != "tiles" or shell(directory).returncode == 0

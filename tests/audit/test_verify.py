@@ -460,6 +460,10 @@ def test_evidence_is_a_file_with_all_that_was_found(tmp_path: Path) -> None:
     assert datetime.fromisoformat(kept["noticed"]) <= datetime.now(UTC)
 
 
+SECRET = {"SOPHON_SECRET": "k" * 32}
+"""For commands that record what they read."""
+
+
 async def command(dsn: str, data: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "SOPHON_DATA": str(data), "SOPHON_DATABASE_URL": dsn, **variables}
     return await asyncio.to_thread(

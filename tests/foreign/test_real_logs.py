@@ -10,7 +10,7 @@ from app.audit.transparency.notes import parse_note
 from app.audit.transparency.proofs import parse_receipt
 from tests.audit.signed import ORIGIN, signed_log
 from tests.audit.test_export import export
-from tests.audit.test_verify import command
+from tests.audit.test_verify import SECRET, command
 from tests.foreign.conftest import Verify
 
 SIZE = 3
@@ -40,7 +40,7 @@ async def test_every_flipped_bit_of_a_real_export_is_rejected(
 async def test_a_real_receipt_is_accepted_for_its_entry_only(
     verify: Verify, trust: Trust, dsn: str, tmp_path: Path
 ) -> None:
-    done = await command(dsn, tmp_path, "audit", "prove", "2")
+    done = await command(dsn, tmp_path, "audit", "prove", "2", **SECRET)
     assert done.returncode == 0, done.stderr
     receipt, entry, other = (tmp_path / name for name in ("2.tlog-proof", "entry", "other"))
     receipt.write_text(done.stdout)
