@@ -3,6 +3,7 @@
 import types
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, ClassVar, Generic, TypeVar, Union, get_args, get_origin
 
 import msgspec
@@ -153,32 +154,45 @@ class ReadModel(Generic[Row]):
         return msgspec.json.decode(text, type=self.row)  # pyright: ignore[reportReturnType]
 
     async def _load(self, connection: AsyncConnection, schema: str, keys: list[str]) -> dict[str, Row]:
-        primary = self.primary()
-        query = SQL("SELECT row_to_json(t)::text FROM {} AS t WHERE {} = ANY(%s)")
-        cursor = await connection.execute(query.format(Identifier(schema, self.table()), Identifier(primary)), (keys,))
+        cursor = await connection.execute(_loading(type(self), schema), (keys,))
         rows = [self._decode(text) for (text,) in await cursor.fetchall()]
+        primary = self.primary()
         return {getattr(row, primary): row for row in rows}
 
     async def _save(self, connection: AsyncConnection, schema: str, rows: list[Row]) -> None:
-        if not rows:
-            return
-        primary, *others = map(Identifier, self.row.__struct_fields__)
-        query = SQL(
-            "INSERT INTO {table} SELECT * FROM json_populate_recordset(NULL::{table}, %s::json)"
-            " ON CONFLICT ({key}) DO UPDATE SET ({columns}) = ROW({values})"
-        ).format(
-            table=Identifier(schema, self.table()),
-            key=primary,
-            columns=SQL(", ").join(others),
-            values=SQL(", ").join(SQL("excluded.{}").format(column) for column in others),
-        )
-        await connection.execute(query, (msgspec.json.encode(rows).decode(),))
+        if rows:
+            await connection.execute(_saving(type(self), schema), (msgspec.json.encode(rows).decode(),))
 
     async def _delete(self, connection: AsyncConnection, schema: str, keys: list[str]) -> None:
         if keys:
-            query = SQL("DELETE FROM {} WHERE {} = ANY(%s)")
-            primary = Identifier(self.primary())
-            await connection.execute(query.format(Identifier(schema, self.table()), primary), (keys,))
+            await connection.execute(_deleting(type(self), schema), (keys,))
+
+
+@lru_cache
+def _loading(model: type[ReadModel[Any]], schema: str) -> bytes:
+    query = SQL("SELECT row_to_json(t)::text FROM {} AS t WHERE {} = ANY(%s)")
+    return query.format(Identifier(schema, model.table()), Identifier(model.primary())).as_bytes()
+
+
+@lru_cache
+def _saving(model: type[ReadModel[Any]], schema: str) -> bytes:
+    primary, *others = map(Identifier, model.row.__struct_fields__)
+    query = SQL(
+        "INSERT INTO {table} SELECT * FROM json_populate_recordset(NULL::{table}, %s::json)"
+        " ON CONFLICT ({key}) DO UPDATE SET ({columns}) = ROW({values})"
+    )
+    return query.format(
+        table=Identifier(schema, model.table()),
+        key=primary,
+        columns=SQL(", ").join(others),
+        values=SQL(", ").join(SQL("excluded.{}").format(column) for column in others),
+    ).as_bytes()
+
+
+@lru_cache
+def _deleting(model: type[ReadModel[Any]], schema: str) -> bytes:
+    query = SQL("DELETE FROM {} WHERE {} = ANY(%s)")
+    return query.format(Identifier(schema, model.table()), Identifier(model.primary())).as_bytes()
 
 
 def of_those(**given: str | None) -> Composed:
