@@ -55,7 +55,7 @@ async def _drill(settings: Settings) -> None:
             except DrillFailed as error:
                 raise CannotDo(f"The drill failed: {error}", TAMPERED) from error
     click.echo("The log came out of it as it went in.")
-    console.print(table)
+    console.print(table, soft_wrap=False)
 
 
 async def state_of(settings: Settings, dsn: str) -> State:

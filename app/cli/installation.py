@@ -84,7 +84,10 @@ def _greet(told: Running, seconds: float) -> None:
     ]
     if told.password:
         lines.append(f"password     [bold]{told.password}[/]   (shown this once)")
-    console.print(Panel("\n".join(lines), title=f"started in {seconds:.1f} s", title_align="left", highlight=False))
+    console.print(
+        Panel("\n".join(lines), title=f"started in {seconds:.1f} s", title_align="left", highlight=False),
+        soft_wrap=False,
+    )
     if told.runtime == "process":
         console.print(f"[bold red]NOT ISOLATED.[/] {told.why}", highlight=False)
     console.print("Ctrl-C stops everything.")
