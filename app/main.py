@@ -1,10 +1,11 @@
 """The application at the public address: every module of the API, and what their handlers are given."""
 
 from functools import partial
+from typing import Any
 
 import psycopg
 import psycopg_pool
-from litestar import Litestar
+from litestar import Litestar, Request
 from litestar.di import Provide
 
 from app.api import (
@@ -67,6 +68,7 @@ NOUNS = (
 def create_app(platform: Platform) -> Litestar:
     """Make the application that answers at the public address."""
     pool = platform.log.pool
+    privacy = Privacy(pool)
 
     def given(value: object) -> Provide:
         return Provide(lambda: value, sync_to_thread=False)
@@ -74,20 +76,25 @@ def create_app(platform: Platform) -> Litestar:
     def faults() -> health.Faults:
         return platform.faults
 
+    # Each dependency that a route names, or that another names, is resolved by a task of its own.
+    async def asker(request: Request[Any, Any, Any]) -> auth.Asker:
+        return auth.asker_of(request, platform.dispatch, platform.acts)
+
+    async def sight_(request: Request[Any, Any, Any]) -> sight.Sight:
+        return sight.sight_of(request, platform.acts, privacy)
+
     app = Litestar(
         route_handlers=[*(noun.routes for noun in NOUNS), docs.assets],
         dependencies={
             "settings": given(platform.settings),
             "identity": given(platform.identity),
             "dispatch": given(platform.dispatch),
-            "acts": given(platform.acts),
             "projector": given(platform.projector),
             "users": given(Users(pool)),
             "tokens": given(Tokens(pool)),
             "groups": given(Groups(pool)),
             "projects": given(Projects(pool)),
             "notebooks": given(Notebooks(pool)),
-            "privacy": given(Privacy(pool)),
             "visits": given(Visits(pool)),
             "dossiers": given(Dossiers(platform.log)),
             "retention": given(Retention(platform.log, platform.settings.retention)),
@@ -97,9 +104,8 @@ def create_app(platform: Platform) -> Litestar:
             "faults": Provide(faults, sync_to_thread=False),
             "published": given(PublishedLog(platform.tree, platform.signer)),
             "context": Provide(auth.provide_context),
-            "viewer": Provide(auth.provide_viewer),
-            "asker": Provide(auth.provide_asker),
-            "sight": Provide(sight.provide_sight),
+            "asker": Provide(asker),
+            "sight": Provide(sight_),
         },
         middleware=[auth.Authentication],
         guards=[auth.guard],

@@ -7,7 +7,6 @@ from typing import Any, cast, get_args
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.datastructures import MutableScopeHeaders
-from litestar.di import NamedDependency
 from litestar.handlers.base import BaseRouteHandler
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -127,7 +126,7 @@ async def _authenticate(
     return None, None
 
 
-def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Refuse who may not ask at all: guests, narrow tokens, other origins' pages, and bodies that are no JSON."""
     principal: Principal | None = connection.state.principal
     method = str(connection.scope["method"])  # pyright: ignore
@@ -217,20 +216,9 @@ class Asker:
         await self._acts.note(access, self.context)
 
 
-async def provide_asker(
-    request: Request[Any, Any, Any],
-    context: NamedDependency[Context],
-    dispatch: NamedDependency[Dispatch],
-    acts: NamedDependency[Acts],
-) -> Asker:
+def asker_of(request: Request[Any, Any, Any], dispatch: Dispatch, acts: Acts) -> Asker:
     """Give who asks; the guard let nobody through who is nobody."""
-    return Asker(request.state.principal, context, dispatch, acts)
-
-
-async def provide_viewer(request: Request[Any, Any, Any]) -> Caller | None:
-    """Give through whose eyes is read; none is a guest."""
-    principal: Principal | None = request.state.principal
-    return principal.caller if principal else None
+    return Asker(request.state.principal, context_of(request), dispatch, acts)
 
 
 async def provide_context(request: Request[Any, Any, Any]) -> Context:

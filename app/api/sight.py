@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from litestar import Request
-from litestar.di import NamedDependency
 
 from app.acts import Acts
+from app.api.auth import context_of
 from app.dispatch import Context, using
 from app.domain.audits import NotebooksListed, NotebookViewed, ProjectsListed, ProjectViewed
 from app.domain.command import Caller, Power
@@ -72,12 +72,7 @@ class Sight:
         return await self._privacy.among(projects, self.viewer.user, also_open=also_open)
 
 
-async def provide_sight(
-    request: Request[Any, Any, Any],
-    context: NamedDependency[Context],
-    acts: NamedDependency[Acts],
-    privacy: NamedDependency[Privacy],
-) -> Sight:
+def sight_of(request: Request[Any, Any, Any], acts: Acts, privacy: Privacy) -> Sight:
     """Give through whose eyes is read."""
     principal: Principal | None = request.state.principal
-    return Sight(principal.caller if principal else None, context, acts, privacy)
+    return Sight(principal.caller if principal else None, context_of(request), acts, privacy)

@@ -51,6 +51,12 @@ class Generation:
         self.shape = shape(models)
         self._log = log
         self._by_type = _by_type(self.models)
+        self._bookmark = Identifier(schema, "bookmark")
+        self._standing = SQL(
+            "SELECT position, shape FROM {} WHERE position BETWEEN 0 AND"
+            " (SELECT coalesce(max(position), 0) FROM audit.entries)"
+        ).format(self._bookmark).as_bytes()
+        self._advancing = SQL("UPDATE {} SET position = %s").format(self._bookmark).as_bytes()
 
     @property
     def selections(self) -> tuple[Selection, ...]:
@@ -89,12 +95,7 @@ class Generation:
         A position that the log does not have is none either: nobody would fold on from there.
         """
         try:
-            cursor = await connection.execute(
-                SQL(
-                    "SELECT position, shape FROM {} WHERE position BETWEEN 0 AND"
-                    " (SELECT coalesce(max(position), 0) FROM audit.entries)"
-                ).format(self._bookmark)
-            )
+            cursor = await connection.execute(self._standing)
         except (UndefinedTable, UndefinedColumn, InvalidSchemaName):
             return None
         row = await cursor.fetchone()
@@ -124,7 +125,7 @@ class Generation:
 
     async def advance(self, connection: AsyncConnection, position: int) -> None:
         """Move the bookmark: up to there is nothing to fold any more."""
-        await connection.execute(SQL("UPDATE {} SET position = %s").format(self._bookmark), (position,))
+        await connection.execute(self._advancing, (position,))
 
     async def _forget(self, connection: AsyncConnection, erased: Erased, until: int) -> set[str]:
         """Fold every row again that rested on what was sealed for a subject, and drop what nobody keeps up to date."""
@@ -149,10 +150,6 @@ class Generation:
             within = [record for record in records if record.position <= until]
             row = model.fold(await disclosed(self._log, connection, within, erased), row)
         return row
-
-    @property
-    def _bookmark(self) -> Identifier:
-        return Identifier(self.schema, "bookmark")
 
 
 async def _may_be_given_away(connection: AsyncConnection) -> bool:

@@ -25,6 +25,8 @@ PATIENCE = 5.0
 TRY_AGAIN = 2.0
 """Seconds after which it looks whether what stopped it was mended: by a rebuild, say."""
 
+_BEGINNING = f"SET LOCAL synchronous_commit = off; SELECT pg_advisory_xact_lock({LOCK})".encode()
+
 _log = structlog.get_logger(__name__)
 
 
@@ -114,8 +116,7 @@ class Projector:
 
     async def _apply(self, connection: AsyncConnection, records: Sequence[Record]) -> bool:
         """Apply what the bookmark says is missing; false if the page does not follow on the bookmark."""
-        await connection.execute("SET LOCAL synchronous_commit = off")
-        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+        await connection.execute(_BEGINNING)
         bookmark = await self._live.bookmark(connection)
         if bookmark is None or bookmark < records[0].position - 1:
             return False
