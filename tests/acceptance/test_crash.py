@@ -32,8 +32,11 @@ class Gate:
     async def at(self, socket: Path) -> AsyncGenerator[None]:
         """Listen at a socket."""
         server = await asyncio.start_unix_server(self._serve, socket)
-        yield
-        server.close()
+        try:
+            yield
+        finally:
+            server.close()
+            socket.unlink()
 
     async def _serve(self, asking: asyncio.StreamReader, answering: asyncio.StreamWriter) -> None:
         answers, questions = await asyncio.open_unix_connection(self._engine)
