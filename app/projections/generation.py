@@ -52,10 +52,14 @@ class Generation:
         self._log = log
         self._by_type = _by_type(self.models)
         self._bookmark = Identifier(schema, "bookmark")
-        self._standing = SQL(
-            "SELECT position, shape FROM {} WHERE position BETWEEN 0 AND"
-            " (SELECT coalesce(max(position), 0) FROM audit.entries)"
-        ).format(self._bookmark).as_bytes()
+        self._standing = (
+            SQL(
+                "SELECT position, shape FROM {} WHERE position BETWEEN 0 AND"
+                " (SELECT coalesce(max(position), 0) FROM audit.entries)"
+            )
+            .format(self._bookmark)
+            .as_bytes()
+        )
         self._advancing = SQL("UPDATE {} SET position = %s").format(self._bookmark).as_bytes()
 
     @property
