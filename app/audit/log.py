@@ -189,6 +189,13 @@ class Log:
         """Wait until nobody else on this log does a task, then be the one who does, as long as the lease holds."""
         return leading(self._connect, task)
 
+    async def is_led(self, task: str) -> bool:
+        """Whether anybody on this log does a task, in any process."""
+        async with self.pool.connection() as connection:
+            # Shared, and until the statement ends: whoever wants the lease looks again in a moment.
+            cursor = await connection.execute("SELECT pg_try_advisory_xact_lock_shared(hashtext(%s))", (_name(task),))
+            return not one(await cursor.fetchone())
+
     async def _begin(self) -> None:
         async with self.pool.connection() as connection:
             records, head = await read_with_head(connection, 0, 0, ())
@@ -252,5 +259,9 @@ class Log:
 
 async def _is_free(connection: AsyncConnection, task: str) -> bool:
     """Take a task on, if nobody has."""
-    cursor = await connection.execute("SELECT pg_try_advisory_lock(hashtext(%s))", (f"sophon {task}",))
+    cursor = await connection.execute("SELECT pg_try_advisory_lock(hashtext(%s))", (_name(task),))
     return one(await cursor.fetchone())
+
+
+def _name(task: str) -> str:
+    return f"sophon {task}"

@@ -5,26 +5,34 @@ any moment, it goes on from the bookmark; no more than these two pages are in me
 """
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 
+from msgspec import Struct
 from psycopg import AsyncConnection
 
-from app.audit.entry import UnreadableEntry, readable
+from app.audit.entry import Record, UnreadableEntry, readable
 from app.audit.log import Log
-from app.audit.reader import Page
 from app.projections.generation import Generation
+from app.projections.guarded import is_up
 from app.tasks import end
 
-PAGE = 150
-"""Entries. They take about 3 ms, after which it rests: a request meets a part of such a burst, and a pause, where it
-would wait at each of its steps in a long one. More would be faster, and make the slowest requests far slower.
+PAGE = 500
+"""Entries, while the platform is not up: nobody waits but whoever rebuilds."""
+
+PAGE_BESIDE = 60
+"""Entries, while it is up. They take about 2 ms, after which it rests: a request meets a part of such a burst, and a
+pause, where it would wait at each of its steps in a long one. More would be faster, and make the slowest far slower.
 """
 
 SLICE = 50
 """Events that are decoded at a time: the database's answer about the page before waits for no more than that."""
 
 REST = 0.001
-"""Seconds for which it rests after a page: what has waited for a processor, or for the database, gets its turn."""
+"""Seconds for which it rests after such a page: what has waited for a processor, or for the database, gets its turn."""
+
+LOOK_EVERY = 0.5
+"""Seconds between looks whether the platform is up."""
 
 Progress = Callable[[int, int], None]
 """(position, head): how far it is."""
@@ -32,6 +40,13 @@ Progress = Callable[[int, int], None]
 
 def in_silence(position: int, head: int) -> None:
     """Tell nobody how far it is."""
+
+
+class _Read(Struct, frozen=True):
+    records: Sequence[Record]
+    head: int
+    is_full: bool
+    """Whether there may be more."""
 
 
 class Replay:
@@ -51,6 +66,8 @@ class Replay:
         self._log = log
         self._connection = connection
         self._progress = progress
+        self._company = True
+        self._look_at = 0.0
 
     async def begin(self, *, anew: bool = False) -> None:
         """Go on from the bookmark of an attempt of the same shape; begin with empty tables where there is none."""
@@ -62,39 +79,47 @@ class Replay:
 
     async def go_on(self, until: int | None = None) -> None:
         """Fold everything up to a position, or to the end of the log, or to an entry that cannot be read."""
-        ahead: asyncio.Task[Page] | None = None
+        ahead: asyncio.Task[_Read] | None = None
         try:
             while self.unreadable is None and (until is None or self.position < until):
-                page = await ahead if ahead else None
-                if page is None or len(page.records) < PAGE:  # what is not full may have grown
-                    page = await self._read(self.position)
-                full = len(page.records) == PAGE
-                ahead = asyncio.create_task(self._read(page.records[-1].position)) if full else None
-                if not await self._fold(page, until):
+                await self._look()
+                read = await ahead if ahead else None
+                if read is None or not read.is_full:  # it may have grown
+                    read = await self._read(self.position)
+                ahead = asyncio.create_task(self._read(read.records[-1].position)) if read.is_full else None
+                if not await self._fold(read, until):
                     return
-                await asyncio.sleep(REST)
+                if self._company:
+                    await asyncio.sleep(REST)
         finally:
             if ahead is not None:
                 await end([ahead])
 
-    async def _read(self, after: int) -> Page:
+    async def _look(self) -> None:
+        """Look, once in a while, whether the platform is up."""
+        if (now := time.monotonic()) >= self._look_at:
+            self._company = await is_up(self._log)
+            self._look_at = now + LOOK_EVERY
+
+    async def _read(self, after: int) -> _Read:
         """Read a page, with what was sealed in it: nobody else has these records, so they are no copies."""
-        page = await self._log.read(self.generation.selections, after=after, limit=PAGE)
+        limit = PAGE_BESIDE if self._company else PAGE
+        page = await self._log.read(self.generation.selections, after=after, limit=limit)
         if sealed := [record for record in page.records if record.is_sealed and self.generation.folds(record)]:
             async with self._log.pool.connection() as connection:
                 await self._log.reveal(connection, sealed)
         for start in range(0, len(page.records), SLICE):
             readable(page.records[start : start + SLICE])
             await asyncio.sleep(0)
-        return page
+        return _Read(page.records, page.head, len(page.records) == limit)
 
-    async def _fold(self, page: Page, until: int | None) -> bool:
-        to = page.head if until is None else min(until, page.head)
-        within = [record for record in page.records if record.position <= to]
+    async def _fold(self, read: _Read, until: int | None) -> bool:
+        to = read.head if until is None else min(until, read.head)
+        within = [record for record in read.records if record.position <= to]
         records, self.unreadable = readable(within)
         if self.unreadable:
             to = within[len(records)].position - 1
-        elif len(within) == PAGE:
+        elif read.is_full and len(within) == len(read.records):
             to = within[-1].position
         if to <= self.position:
             return False
@@ -106,5 +131,5 @@ class Replay:
             await self.generation.advance(self._connection, to)
         self.position = to
         self.entries += len(records)
-        self._progress(to, page.head)
+        self._progress(to, read.head)
         return True

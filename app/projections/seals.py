@@ -20,7 +20,7 @@ from app.domain.model import events
 from app.domain.states import StateSealed, TableDigest
 from app.projections.differences import scratch
 from app.projections.generation import Generation
-from app.projections.guarded import alone
+from app.projections.guarded import SEALING, alone
 from app.projections.leftovers import VERIFY
 from app.projections.read_model import ReadModel
 from app.projections.replay import Progress, Replay, in_silence
@@ -159,7 +159,7 @@ async def seals_of(log: Log) -> list[StateSealed]:
 
 async def keep_sealing(log: Log) -> None:
     """Seal the state once a day, if anything happened; whoever leads does, for all processes."""
-    async with log.leading("seal") as lease:
+    async with log.leading(SEALING) as lease:
         keeping = asyncio.create_task(lease.keep(), name="seal-lease")
         try:
             while not keeping.done():

@@ -17,8 +17,11 @@ from app.domain.runs import NotebookStartRequested
 from app.domain.subjects import SubjectErased
 from app.projections import generation as generation_module
 from app.projections import replay as replay_module
+from app.projections.guarded import SEALING
 from app.projections.notebooks import Notebooks
 from app.projections.rebuild import rebuild
+from app.projections.seals import keep_sealing
+from app.tasks import end
 from tests.database import SEALER
 from tests.domain.cast import APOLLO, LAB, an_id
 from tests.projections.test_read_models import happen
@@ -86,3 +89,25 @@ async def test_rows_are_looked_up_and_no_table_is_read_through_for_a_page(dsn: s
                 read_through, looked_up = connection.execute(query).fetchone() or (0, 0)
             await asyncio.sleep(0.05)
     assert read_through <= 5, "to compare, to seal, and to write it and its two indexes for good: not for each page"
+
+
+@pytest.mark.usefixtures("notebooks")
+async def test_it_rests_after_short_pages_while_the_platform_is_up_in_any_process_and_only_then(
+    log: Log, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_module, "PAGE_BESIDE", PAGE // 2)
+    monkeypatch.setattr(replay_module, "REST", 3_600)
+    async with Log.open(dsn, SEALER) as other:
+        sealing = asyncio.create_task(keep_sealing(other))
+        while not await log.is_led(SEALING):
+            await asyncio.sleep(0.01)
+        told: list[int] = []
+        beside = asyncio.create_task(rebuild(log, lambda position, head: told.append(position)))
+        while not told:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        assert told == [PAGE // 2]
+        await end([beside, sealing])
+    assert not await log.is_led(SEALING)
+    done = await asyncio.wait_for(rebuild(log), 30)
+    assert (done.began_at, done.entries) == (PAGE // 2, NOTEBOOKS - PAGE // 2)
