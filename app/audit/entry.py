@@ -201,9 +201,18 @@ class Record(Struct, eq=False, gc=False):
         self._event = None
 
     @property
+    def data_digests(self) -> list[str]:
+        """Name the digests of the sealed values that its data holds."""
+        return _digests_in(bytes(self.entry.data)) if self.is_sealed else []
+
+    @property
     def digests(self) -> list[str]:
         """Name the digests of all sealed values that it holds, of its data and of its source."""
-        return [digest for found in _DIGESTS.findall(self.octets) for digest in found.decode().split('","')]
+        return _digests_in(self.octets)
+
+
+def _digests_in(octets: bytes) -> list[str]:
+    return [digest for found in _DIGESTS.findall(octets) for digest in found.decode().split('","')]
 
 
 def encode(entry: Entry) -> bytes:

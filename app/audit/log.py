@@ -181,6 +181,10 @@ class Log:
         """
         return await self._keyring.reveal(connection, records)
 
+    def recall(self, record: Record) -> bool:
+        """Attach to a record what this process sealed in its data, once and not long ago; whether it did."""
+        return self._keyring.recall(record)
+
     async def open_digests(self, connection: AsyncConnection, digests: Sequence[str]) -> dict[str, Disclosure]:
         """Give the disclosures of those digests that can be read."""
         return await self._keyring.open(connection, digests)

@@ -17,16 +17,23 @@ class Erased(Struct, frozen=True):
 
 
 async def disclosed(
-    log: Log, connection: AsyncConnection, records: Sequence[Record], erased: Erased | None = None
+    log: Log,
+    connection: AsyncConnection,
+    records: Sequence[Record],
+    erased: Erased | None = None,
+    *,
+    is_new: bool = False,
 ) -> list[Record]:
     """Give these records with what was sealed in them, where that was not erased since.
 
     Those that hold something are copies: others read the same records, and are to see and keep nothing of it. With
-    `erased`, that subject's are not shown even if the vault still has them: the log says so first.
+    `erased`, that subject's are not shown even if the vault still has them: the log says so first. With `is_new`, what
+    this process has just sealed is taken from its memory: by whoever follows the log, and so hears of erasures in turn.
     """
     copies = {record.position: _copy(record) for record in records if record.is_sealed}
-    if copies:
-        await log.reveal(connection, list(copies.values()))
+    unknown = [copy for copy in copies.values() if not (is_new and log.recall(copy))]
+    if unknown:
+        await log.reveal(connection, unknown)
     for copy in copies.values() if erased else ():
         if erased and copy.position <= erased.position:
             copy.disclosures = [one for one in copy.disclosures if one.subject != erased.subject]

@@ -61,6 +61,11 @@ class Generation:
             .as_bytes()
         )
         self._advancing = SQL("UPDATE {} SET position = %s").format(self._bookmark).as_bytes()
+        self._stepping = (
+            SQL("UPDATE {} SET position = %d WHERE position = %d AND shape = {}")
+            .format(self._bookmark, self.shape)
+            .as_bytes()
+        )
 
     @property
     def selections(self) -> tuple[Selection, ...]:
@@ -130,6 +135,10 @@ class Generation:
     async def advance(self, connection: AsyncConnection, position: int) -> None:
         """Move the bookmark: up to there is nothing to fold any more."""
         await connection.execute(self._advancing, (position,))
+
+    def step(self, after: int, until: int) -> bytes:
+        """Write the statement that moves the bookmark from one position to another; elsewhere it leaves it."""
+        return self._stepping % (until, after)
 
     async def _forget(self, connection: AsyncConnection, erased: Erased, until: int) -> set[str]:
         """Fold every row again that rested on what was sealed for a subject, and drop what nobody keeps up to date."""

@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 
 import psycopg
 import structlog
 from psycopg import AsyncConnection
+from psycopg.errors import InvalidSchemaName, UndefinedTable
 
 from app.audit.entry import Record, readable
 from app.audit.log import Log
@@ -25,7 +26,10 @@ PATIENCE = 5.0
 TRY_AGAIN = 2.0
 """Seconds after which it looks whether what stopped it was mended: by a rebuild, say."""
 
-_BEGINNING = f"SET LOCAL synchronous_commit = off; SELECT pg_advisory_xact_lock({LOCK})".encode()
+_BEGINNING = (
+    # Plans are made while the tables are small, and are in use when they have grown.
+    f"BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL enable_seqscan = off; SELECT pg_advisory_xact_lock({LOCK}); "
+).encode()
 
 _log = structlog.get_logger(__name__)
 
@@ -107,7 +111,7 @@ class Projector:
             records, unreadable = readable(page)
             if not records and unreadable:
                 raise unreadable
-            async with self._log.pool.connection() as connection, connection.transaction():
+            async with self._log.pool.connection() as connection:
                 if not await self._apply(connection, records):
                     return
             self._announce(records[-1].position, records)
@@ -116,13 +120,19 @@ class Projector:
 
     async def _apply(self, connection: AsyncConnection, records: Sequence[Record]) -> bool:
         """Apply what the bookmark says is missing; false if the page does not follow on the bookmark."""
-        await connection.execute(_BEGINNING)
-        bookmark = await self._live.bookmark(connection)
-        if bookmark is None or bookmark < records[0].position - 1:
-            return False
-        if missing := [record for record in records if record.position > bookmark]:
-            await self._live.apply(connection, await disclosed(self._log, connection, missing))
-            await self._live.advance(connection, missing[-1].position)
+        after, until = records[0].position - 1, records[-1].position
+        async with _transaction(connection, _BEGINNING + self._live.step(after, until)) as moved:
+            if moved is None:
+                return False
+            if not moved:  # somebody else has applied some of it, or the bookmark is not what it should be
+                bookmark = await self._live.bookmark(connection)
+                if bookmark is None or bookmark < after:
+                    return False
+                records = [record for record in records if record.position > bookmark]
+                if not records:
+                    return True
+                await self._live.advance(connection, until)
+            await self._live.apply(connection, await disclosed(self._log, connection, records, is_new=True))
         return True
 
     def _stop(self, error: Exception) -> None:
@@ -145,6 +155,28 @@ class Projector:
         for tag in {tag for record in records for tag in record.entry.tags} & self._watching.keys():
             for changed in self._watching[tag]:
                 changed.set()
+
+
+@contextlib.asynccontextmanager
+async def _transaction(connection: AsyncConnection, beginning: bytes) -> AsyncGenerator[bool | None]:
+    """A transaction that begins with statements, in one round to the database; `connection.transaction()` takes more.
+
+    Gives whether the last of them changed anything; none if what it would change is not there.
+    """
+    try:
+        yield await _has_changed(connection, beginning)
+    except BaseException:
+        await connection.rollback()
+        raise
+    await connection.commit()
+
+
+async def _has_changed(connection: AsyncConnection, statements: bytes) -> bool | None:
+    try:
+        cursor = await connection.execute(statements, prepare=False)
+    except (UndefinedTable, InvalidSchemaName):
+        return None
+    return (await cursor.set_result(-1)).rowcount > 0
 
 
 def _resolve(waiter: asyncio.Future[bool], *, seen: bool) -> None:

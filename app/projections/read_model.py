@@ -147,8 +147,10 @@ class ReadModel(Generic[Row]):
 
     async def row_of(self, key: str) -> Row | None:
         """Ask for one live row, whoever may see it."""
-        rows = await self.select(SQL("{} = %(key)s").format(Identifier(self.primary())), {"key": key}, limit=1)
-        return rows[0] if rows else None
+        async with self.pool.connection() as connection:
+            cursor = await connection.execute(_asking(type(self)), (key,))
+            row = await cursor.fetchone()
+        return self._decode(row[0]) if row else None
 
     def _decode(self, text: str) -> Row:
         return msgspec.json.decode(text, type=self.row)  # pyright: ignore[reportReturnType]
@@ -169,8 +171,15 @@ class ReadModel(Generic[Row]):
 
 
 @lru_cache
+def _asking(model: type[ReadModel[Any]]) -> bytes:
+    query = SQL("SELECT row_to_json(t)::text FROM {} AS t WHERE {} = %s")
+    return query.format(Identifier(LIVE, model.table()), Identifier(model.primary())).as_bytes()
+
+
+@lru_cache
 def _loading(model: type[ReadModel[Any]], schema: str) -> bytes:
-    query = SQL("SELECT row_to_json(t)::text FROM {} AS t WHERE {} = ANY(%s)")
+    # The planner is not shown how many are asked for: it would plan anew each time.
+    query = SQL("SELECT row_to_json(t)::text FROM {} AS t WHERE {} = ANY((SELECT %s::text[])::text[])")
     return query.format(Identifier(schema, model.table()), Identifier(model.primary())).as_bytes()
 
 

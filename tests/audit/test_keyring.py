@@ -332,6 +332,54 @@ async def test_nothing_of_an_erased_subject_stays_in_memory(log: Log) -> None:
     assert ADAS not in keyring._keys  # pyright: ignore[reportPrivateUsage]
 
 
+async def newest(log: Log) -> Record:
+    return (await log.read(after=log.head - 1)).records[0]
+
+
+async def test_what_was_just_sealed_is_recalled_once_as_the_vault_would_reveal_it(log: Log, dsn: str) -> None:
+    async with Log.open(dsn, SEALER) as other:
+        for event, context in ((APOLLO_11, AT_HOME), (LoggedOut(user=ADA, session="s"), AT_HOME)):
+            await happen(log, event, context=context)
+            recalled = await newest(log)
+            assert log.recall(recalled)
+            assert recalled.event == event
+            assert (log.recall(await newest(log)), other.recall(await newest(log))) == (event != APOLLO_11,) * 2
+
+
+async def test_what_a_user_is_called_is_recalled_once_the_vault_has_shown_their_key(log: Log) -> None:
+    """Nobody tells an append that the vault keeps nothing of somebody: they may have been erased long ago."""
+    await happen(log, account(ADA, "ada"))
+    assert not log.recall(await newest(log))
+    assert await names(log) == ["ada"]
+    await happen(log, account(ADA, "ada"))
+    recalled = await newest(log)
+    assert log.recall(recalled)
+    assert recalled.event == account(ADA, "ada")
+    await erase(log)
+    await happen(log, account(ADA, "ada"))
+    assert not log.recall(await newest(log))
+
+
+@pytest.mark.parametrize("in_another", [False, True])
+async def test_nothing_of_an_erased_subject_is_recalled(log: Log, dsn: str, *, in_another: bool) -> None:
+    await happen(log, APOLLO_11)
+    record = await newest(log)
+    async with Log.open(dsn, SEALER) as other:
+        await erase(other if in_another else log, f"project:{APOLLO}")
+        while log.head == record.position:
+            await asyncio.sleep(0.01)
+    assert not log.recall(record)
+    assert isinstance(record.event, ProjectCreated)
+    assert record.event.title == ERASED
+
+
+async def test_only_so_much_is_there_to_be_recalled(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyring_module, "RECALLED", 3)
+    for number in range(10):
+        await happen(log, ProjectCreated(project=f"p{number}", group=LAB, title="T", visibility="private"))
+    assert [log.recall(record) for record in (await log.read()).records] == [False] * 7 + [True] * 3
+
+
 async def test_a_sweep_waits_for_a_transaction_that_is_prepared() -> None:
     with PrivateServer("max_prepared_transactions = 1") as server:
         server.kill()

@@ -390,6 +390,34 @@ async def test_a_projector_that_begins_again_goes_on_where_the_last_one_stopped(
         assert await Notebooks(log.pool).row_of(PLOTS) is not None
 
 
+async def test_rows_are_loaded_by_a_plan_that_is_made_once(log: Log, projector: Projector) -> None:
+    assert await projector.reach(await happen(log, *plots))
+    async with log.pool.connection() as connection:
+        for _ in range(20):
+            await Notebooks(log.pool).apply(connection, "read", [])
+        cursor = await connection.execute(
+            "SELECT generic_plans, custom_plans FROM pg_prepared_statements"
+            """ WHERE statement LIKE 'SELECT%"read"."notebooks"%ANY%'"""
+        )
+        [(generic, custom)] = await cursor.fetchall()
+    assert custom == 5
+    assert generic >= 5
+
+
+async def test_what_was_just_sealed_is_projected_without_a_question_to_the_vault(
+    log: Log, projector: Projector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await projector.reach(await happen(log, *accounts))
+    monkeypatch.setattr(Log, "reveal", pytest.fail)
+    title = "Seen by nobody else"
+    position = await happen(log, ProjectCreated(project="secret", group=LAB, title=title, visibility="private"))
+    assert await projector.reach(position)
+    row = await Projects(log.pool).row_of("secret")
+    assert row is not None
+    assert row.title == title
+    assert (await log.read(after=position - 1)).records[0].disclosures == ()
+
+
 async def test_two_projectors_apply_each_entry_once(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     applied: list[int] = []
     apply = projector_module.Generation.apply

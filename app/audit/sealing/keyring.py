@@ -8,6 +8,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from datetime import date
+from itertools import islice
 from uuid import UUID
 
 import msgspec
@@ -21,6 +22,8 @@ from app.settings import BadSetting
 
 REMEMBERED = 10_000
 """Keys, and addresses, at most."""
+RECALLED = 1_000
+"""Values at most: those of the last appends, until whoever follows the log has read them."""
 
 _log = structlog.get_logger(__name__)
 
@@ -50,6 +53,9 @@ class Keyring:
         self._new: dict[str, SubjectKey] = {}
         self._sources: OrderedDict[tuple[str, str, date], Disclosure] = OrderedDict()
         self._kept_sources: set[str] = set()
+        self._seen: set[str] = set()
+        """Whose keys were read in the vault."""
+        self._just_sealed: dict[str, Disclosure] = {}
 
     def source_of(self, draft: Draft, day: date) -> Source | None:
         """Give the digest of where something was done: of one address of one subject's the same all day."""
@@ -108,28 +114,41 @@ class Keyring:
         for _, one in disclosures:
             if one.name == "address":
                 self._kept_sources.add(one.digest)
+            elif one.subject in self._seen or not one.subject.startswith("user:"):
+                # Of a user who was erased before, the vault has taken in nothing, and has not said so.
+                self._just_sealed[one.digest] = one
             if (key := self._new.pop(one.subject, None)) is not None:
                 self._keys[one.subject] = key
         self._trim()
 
     def forget(self, subject: str) -> None:
         """Let go of all that belongs to a subject."""
-        self._keys.pop(subject, None)
-        self._new.pop(subject, None)
+        self._drop_key(subject)
         for known in [known for known in self._sources if known[0] == subject]:
             self._kept_sources.discard(self._sources.pop(known).digest)
+        for digest in [one.digest for one in self._just_sealed.values() if one.subject == subject]:
+            del self._just_sealed[digest]
+
+    def recall(self, record: Record) -> bool:
+        """Attach to a record what was sealed in its data, and let go of it; false if not all of that is known here.
+
+        That is what the vault would answer: it has the key, and an erasure that stands before the record was heard of.
+        """
+        disclosures = [self._just_sealed.pop(digest, None) for digest in record.data_digests]
+        record.disclosures = known = [one for one in disclosures if one is not None]
+        return len(known) == len(disclosures)
 
     async def reload(self, connection: AsyncConnection, subjects: Iterable[str]) -> None:
         """Read the keys of subjects anew: another process made, or erased, one of them."""
         wanted = list(set(subjects))
         for subject in wanted:
-            self._keys.pop(subject, None)
-            self._new.pop(subject, None)
+            self._drop_key(subject)
         cursor = await connection.execute(
             "SELECT subject, id, wrapped FROM vault.subject_keys WHERE subject = ANY(%s)", (wanted,)
         )
         for subject, id_, wrapped in await cursor.fetchall():
             self._keys[subject] = self._unwrapped(subject, id_, wrapped)
+            self._seen.add(subject)
 
     async def check(self, connection: AsyncConnection) -> None:
         """See that the vault is this installation's; raises `BadSetting` if its keys were wrapped under another."""
@@ -169,13 +188,22 @@ class Keyring:
             try:
                 key = keys.get(subject) or keys.setdefault(subject, self._sealer.unwrap(subject, id_, wrapped))
                 opened[digest] = disclosed(subject, digest, key.open(digest, sealed))
+                if (known := self._keys.get(subject)) and known.id == id_:
+                    self._seen.add(subject)
             except SealBroken as error:
                 # One value that cannot be read must not keep everything else from being read.
                 _log.warning("vault.unreadable", digest=digest, error=str(error))
         return opened
 
+    def _drop_key(self, subject: str) -> None:
+        self._keys.pop(subject, None)
+        self._new.pop(subject, None)
+        self._seen.discard(subject)
+
     def _trim(self) -> None:
+        for digest in list(islice(self._just_sealed, max(0, len(self._just_sealed) - RECALLED))):
+            del self._just_sealed[digest]
         while len(self._keys) > REMEMBERED:
-            self._keys.popitem(last=False)
+            self._drop_key(next(iter(self._keys)))
         while len(self._sources) > REMEMBERED:
             self._kept_sources.discard(self._sources.popitem(last=False)[1].digest)
