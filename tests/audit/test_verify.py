@@ -429,14 +429,14 @@ def test_a_time_before_that_of_the_entry_in_front_is_found() -> None:
     entries = moments(10)
     entries[5], entries[6] = entries[6], entries[5]
     with pytest.raises(Tampered) as caught:
-        Walk().take(hashes_of(entries), b"\n".join(entries))
+        Walk().take(hashes_of(entries), [b"\n".join(entries)])
     assert (caught.value.finding.kind, caught.value.finding.first) == ("time", 7)
     walk = Walk()
-    walk.take(hashes_of(entries[6:]), b"\n".join(entries[6:]))
+    walk.take(hashes_of(entries[6:]), [b"\n".join(entries[6:])])
     with pytest.raises(Tampered, match="Entry 5 is none of this log"):
-        walk.take(hashes_of(entries[:1]), entries[0])
+        walk.take(hashes_of(entries[:1]), [entries[0]])
     with pytest.raises(Tampered, match="Entry 1 is none"):
-        Walk().take(hashes_of([b"{}"]), b"{}")
+        Walk().take(hashes_of([b"{}"]), [b"{}"])
 
 
 def test_keys_are_read_strictly() -> None:

@@ -35,7 +35,7 @@ from app.audit.evidence.exporting import Lines, Tiles, Writing, replace_file
 from app.audit.evidence.findings import Finding, Tampered, legible
 from app.audit.evidence.hiding import must_be_typed
 from app.audit.evidence.kept import KeptEntries, NotKept
-from app.audit.evidence.leaves import Unequal, checked_hashes, pages
+from app.audit.evidence.leaves import Unequal, checked, pages
 from app.audit.evidence.locate import locate
 from app.audit.evidence.plain import read_plain
 from app.audit.evidence.trust import Trust, Unverifiable, WrongKey
@@ -129,14 +129,13 @@ async def _write(
     async with pages(connection, walk.tiling.size, size) as read:
         async for page in read:
             try:
-                hashes = checked_hashes(page, content.prunings)
-                complete = walk.take(hashes, page.text)
+                entries, hashes = checked(page, content.prunings)
+                complete = walk.take(hashes, page.parts)
             except Unequal as error:
                 raise Tampered(await locate(connection, page, prunings=content.prunings)) from error
             except Tampered as error:
                 found = await locate(connection, page, or_else=False, prunings=content.prunings)
                 raise Tampered(found or error.finding) from error
-            entries = page.entries
             if content.kept and content.prunings.said:  # else each has the hash of its bytes
                 entries = content.kept.filled(page.after, entries, hashes)
             writing.take(page.after, entries, complete)

@@ -122,7 +122,7 @@ def verify_exported(
     walk = Walk([newest, *heads], stamps=stamps_in(entries_from(exported, 0, MARK)))
     if exported.manifest.format == "tiles":
         for after, entries, hashes in _bundles(exported.directory, size):
-            _compare_tiles(exported.directory, walk.take(hashes, b"\n".join(entries)))
+            _compare_tiles(exported.directory, walk.take(hashes, [b"\n".join(entries)]))
             take(after, entries, hashes)
             tell(after + len(entries), size)
         _compare_partial(exported.directory, walk)
@@ -135,7 +135,7 @@ def verify_exported(
                     "exports that were made before. Verify one as tiles."
                 )
             hashes = hashes_of(entries)
-            walk.take(hashes, b"\n".join(entries))
+            walk.take(hashes, [b"\n".join(entries)])
             take(after, entries, hashes)
             tell(after + len(entries), size)
     else:

@@ -89,7 +89,7 @@ class Tiles:
             compare_leaves(index * WIDTH, entries, hashes, read_plain(self._directory / tile_path(0, index)))
         except (Tampered, Unverifiable):
             return False
-        self._keep(walk.take(hashes, b"\n".join(entries)))
+        self._keep(walk.take(hashes, [b"\n".join(entries)]))
         return True
 
     def _keep(self, complete: Sequence[CompleteTile]) -> None:

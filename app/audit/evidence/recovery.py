@@ -138,7 +138,7 @@ async def _publish(connection: AsyncConnection, exported: Exported) -> None:
     walk = Walk([Head(checkpoint.size, checkpoint.root, exported.note, "the export's checkpoint")])
     for after in range(0, checkpoint.size, PAGE):
         page = await read_page(connection, after, min(after + PAGE, checkpoint.size))
-        await keep_tiles(connection, walk.take(_standing(page, prunings), page.text))
+        await keep_tiles(connection, walk.take(_standing(page, prunings), page.parts))
     walk.end()
     await publish(connection, checkpoint.size, checkpoint.root, exported.note)
 
@@ -153,5 +153,5 @@ async def _unopenable(connection: AsyncConnection, head: int, size: int) -> int:
     count = 0
     for after in range(head, size, PAGE):
         page = await read_page(connection, after, min(after + PAGE, size))
-        count += sum(len(found.split(b",")) for found in _SEALED.findall(page.text) if found)
+        count += sum(len(found.split(b",")) for text in page.parts for found in _SEALED.findall(text) if found)
     return count

@@ -24,7 +24,7 @@ async def compare(ours: AsyncConnection, theirs: AsyncConnection, tell: Progress
     for after in range(0, common, PAGE):
         until = min(after + PAGE, common)
         here, there = await read_page(ours, after, until), await read_page(theirs, after, until)
-        is_same = here.text == there.text or prunings.hashes(
+        is_same = here.parts == there.parts or prunings.hashes(
             after, here.entries, hashes_of(here.entries), here.said
         ) == hashes_of(there.entries)
         if not is_same or len(here.entries) != until - after:

@@ -119,7 +119,7 @@ class _Verification:
             raise Tampered(await locate(self._connection, page, prunings=self._prunings)) from error
         self._walk.expect(self._heads(read.checkpoints))
         try:
-            complete = self._walk.take(hashes, page.text, times)
+            complete = self._walk.take(hashes, page.parts, times)
         except Tampered as error:
             if error.finding.kind == "time":
                 raise

@@ -70,10 +70,12 @@ class Walk:
         """Meet more roots."""
         self._heads = sorted([*self._heads, *heads], reverse=True)
 
-    def take(self, hashes: Sequence[bytes], text: bytes, times: Sequence[datetime] | None = None) -> list[CompleteTile]:
+    def take(
+        self, hashes: Sequence[bytes], texts: Sequence[bytes], times: Sequence[datetime] | None = None
+    ) -> list[CompleteTile]:
         """Take in the next entries; return the tiles that they complete. Raises `Tampered` at a root that differs.
 
-        `times` are those in the text, for who has read them already.
+        The texts are the entries, one on each line; `times` are those in them, for who has read them already.
         """
         complete: list[CompleteTile] = []
         done, start = 0, self.tiling.size
@@ -85,7 +87,7 @@ class Walk:
             else:
                 self._meet(self._heads.pop())
         complete += self.tiling.extend(hashes[done:])
-        self._look_at_times(text, start, times)
+        self._look_at_times(texts, start, times)
         return complete
 
     def stamps(self) -> tuple[Stamp, ...]:
@@ -130,12 +132,17 @@ class Walk:
             )
         self._met = head
 
-    def _look_at_times(self, text: bytes, after: int, times: Sequence[datetime] | None) -> None:
+    def _look_at_times(self, texts: Sequence[bytes], after: int, times: Sequence[datetime] | None) -> None:
         newest = self._newest
         try:
-            self._newest = times_of(text, newest) if times is None else in_order([*times], newest)
+            if times is None:
+                for text in texts:
+                    self._newest = times_of(text, self._newest)
+            else:
+                self._newest = in_order([*times], newest)
         except NotAnEntry:
-            raise Tampered(_first_bad_time(text.split(b"\n"), after, newest)) from None
+            entries = [entry for text in texts for entry in text.removesuffix(b"\n").split(b"\n")]
+            raise Tampered(_first_bad_time(entries, after, newest)) from None
 
 
 def _first_bad_time(entries: Sequence[bytes], after: int, newest: datetime | None) -> Finding:

@@ -36,9 +36,14 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return sha256(b"\x01" + left + right).digest()
 
 
+_NODE = sha256(b"\x01")
+"""A node's hash as it begins: to copy it takes less than to begin another."""
+
+
 def _row_above(row: Sequence[bytes]) -> list[bytes]:
-    hashes = iter(row)
-    return [sha256(b"\x01" + left + right).digest() for left, right in zip(hashes, hashes, strict=False)]
+    hashes, begin = iter(row), _NODE.copy
+    pairs = zip(hashes, hashes, strict=False)
+    return [node.digest() for left, right in pairs if not (node := begin()).update(left + right)]  # it returns nothing
 
 
 def perfect_root(hashes: Sequence[bytes]) -> bytes:
