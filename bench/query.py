@@ -40,6 +40,8 @@ NOW = datetime(2026, 11, 18, tzinfo=UTC)
 SOMEBODY = f"usr_{81:026}"
 DIGEST = "4p8-oYZGE73jEwvUApT_3eOdrGaNl7MlRPvVXMtyPiY"
 """Where they came from: SHA-256 of their id, as `bench.history` has it."""
+LOOKUP = SEALER.lookup("address", "10.0.0.7")
+"""By what the vault finds that digest."""
 
 NOTEBOOKS = [
     f"Notebook{did}"
@@ -86,6 +88,11 @@ QUERIES: dict[str, tuple[str, tuple[Any, ...]]] = {
 }  # fmt: skip
 """What is asked, and the condition that somebody would write."""
 
+FIRST: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "address:10.0.0.7": ("SELECT digest FROM vault.disclosures WHERE lookup = %s AND name = 'address'", (LOOKUP,)),
+}
+"""What has to be asked before, by hand: entries have no addresses. In one statement the planner would walk the log."""
+
 Times = dict[str, list[float]]
 """Milliseconds of each query."""
 
@@ -97,7 +104,7 @@ def measure(effort: Effort) -> Iterator[Comparison]:
         opened = Log.open(dsn, SEALER)
         log = loop.run(opened.__aenter__())
         try:
-            _prepare(dsn, log, round(ENTRIES * effort.share))
+            _prepare(dsn, round(ENTRIES * effort.share))
             loop.run(_round(log))
             rounds = [loop.run(_round(log)) for _ in range(effort.rounds)]
         finally:
@@ -138,14 +145,13 @@ def _figures(ours: list[Times], theirs: list[Times]) -> Iterator[Comparison]:
         )
 
 
-def _prepare(dsn: str, log: Log, entries: int) -> None:
+def _prepare(dsn: str, entries: int) -> None:
     fill(dsn, entries)
-    lookup = log.sealer.lookup("address", "10.0.0.7")
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(
             "INSERT INTO vault.disclosures (digest, position, subject, name, key, lookup)"
             " VALUES (%s, 1, 'user:x', 'address', gen_random_uuid(), %s)",
-            (DIGEST, lookup),
+            (DIGEST, LOOKUP),
         )
 
 
@@ -174,7 +180,11 @@ async def _ours(timeline: Timeline, query: str, times: Times) -> Found:
 async def _theirs(log: Log, query: str, times: Times) -> list[Record]:
     async with log.pool.connection() as connection:
         begin = time.perf_counter()
-        expected = await _by_hand(connection, *QUERIES[query])
+        where, values = QUERIES[query]
+        if query in FIRST:
+            text, given = FIRST[query]
+            values = (await (await connection.execute(SQL(text), given)).fetchone()) or ()  # pyright: ignore
+        expected = await _by_hand(connection, where, values)
         times[query].append(1000 * (time.perf_counter() - begin))
     return expected
 

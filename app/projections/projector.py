@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Generator, Sequence
 import psycopg
 import structlog
 from psycopg import AsyncConnection
-from psycopg.errors import InvalidSchemaName, UndefinedTable
+from psycopg.errors import InvalidSchemaName, UndefinedColumn, UndefinedTable
 
 from app.audit.entry import Record, readable
 from app.audit.log import Log
@@ -174,7 +174,7 @@ async def _transaction(connection: AsyncConnection, beginning: bytes) -> AsyncGe
 async def _has_changed(connection: AsyncConnection, statements: bytes) -> bool | None:
     try:
         cursor = await connection.execute(statements, prepare=False)
-    except (UndefinedTable, InvalidSchemaName):
+    except (UndefinedTable, UndefinedColumn, InvalidSchemaName):
         return None
     return (await cursor.set_result(-1)).rowcount > 0
 

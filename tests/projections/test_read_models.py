@@ -176,6 +176,30 @@ async def test_read_models_that_stand_where_the_log_has_nothing_are_told_of_and_
     assert page.members == {ADA: "owner", BOB: "owner"}
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "DROP SCHEMA read CASCADE",
+        "DROP TABLE read.bookmark",
+        "ALTER TABLE read.bookmark RENAME position TO at",
+        "UPDATE read.bookmark SET shape = 'another'",
+        "UPDATE read.bookmark SET position = position - 1",
+        "DELETE FROM read.bookmark",
+    ],
+)
+async def test_whatever_becomes_of_the_bookmark_a_projector_that_runs_gets_on(
+    log: Log, projector: Projector, harm: str
+) -> None:
+    assert await projector.reach(await happen(log, *apollo))
+    async with log.pool.connection() as connection:
+        await connection.execute(harm.encode())
+    assert await projector.reach(await happen(log, MemberAdded(group=LAB, user=BOB, role="owner")))
+    page = await Groups(log.pool).row_of(LAB)
+    assert page is not None
+    assert page.members == {ADA: "owner", BOB: "owner"}
+    assert projector.failure is None
+
+
 async def test_the_members_of_a_group_come_and_go(log: Log, projector: Projector) -> None:
     groups = Groups(log.pool)
     await projector.reach(await happen(log, *apollo))
