@@ -30,7 +30,7 @@ class Row(msgspec.Struct, frozen=True):
     def columns(self) -> tuple[str, ...]:
         actor = "\x01" if self.actor is None else self.actor
         tags, at = (msgspec.json.encode(one).decode() for one in (self.tags, self.at))
-        return (self.id.hex, self.type, self.outcome, actor, tags, at)
+        return (str(self.id), self.type, self.outcome, actor, tags, at)
 
 
 def found(entries: list[Row], columns: list[Row], at: str | None = None) -> bool:

@@ -18,7 +18,7 @@ from app.audit.evidence.findings import Finding, legible
 WORDS = ",\n           ".join(
     rf"string_agg(coalesce({column}, E'\x01'), E'\n' ORDER BY position)"
     for column in (
-        "encode(uuid_send(id), 'hex')",
+        "textin(uuid_out(id))",
         "type",
         "outcome",
         "actor",
@@ -71,7 +71,7 @@ def words_of(text: bytes) -> list[Words] | None:
 def agree(entries: Sequence[Words], columns: Sequence[str]) -> bool:
     """Whether the columns are what the entries give. Where it says no, a spelling may be all that differs."""
     if columns[:-1] != (
-        "\n".join([one.id for one in entries]).replace("-", ""),
+        "\n".join([one.id for one in entries]),
         "\n".join([one.type for one in entries]),
         "\n".join([one.outcome for one in entries]),
         "\n".join([_NOBODY if one.actor.id is None else one.actor.id for one in entries]),
