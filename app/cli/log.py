@@ -116,6 +116,8 @@ async def _show(settings: Settings, wanted: Wanted) -> None:
         except QueryError as error:
             raise CannotDo(str(error)) from None
         printer.end()
+        if wanted.count and not printer.printed and not wanted.follow:
+            console.print("The log has no such entry.", highlight=False)
 
 
 async def _print(printer: "Printer", pages: AsyncGenerator[Sequence[Record]]) -> None:
@@ -177,7 +179,8 @@ class Printer:
         self._form = form
         self._origin = origin
         self._names: dict[str, str] = {}
-        self._printed = 0
+        self.printed = 0
+        """How many."""
 
     async def print(self, records: Sequence[Record]) -> None:
         """Write some, at once."""
@@ -185,13 +188,13 @@ class Printer:
             await self._learn_names(records)
         for record in records:
             sys.stdout.buffer.write(self._line(record))
-            self._printed += 1
+            self.printed += 1
         sys.stdout.buffer.flush()
 
     def end(self) -> None:
         """Write what comes after the last."""
         if self._form == "json":
-            sys.stdout.buffer.write(b"\n]\n" if self._printed else b"[]\n")
+            sys.stdout.buffer.write(b"\n]\n" if self.printed else b"[]\n")
         sys.stdout.buffer.flush()
 
     def _line(self, record: Record) -> bytes:
@@ -199,7 +202,7 @@ class Printer:
             case "short":
                 return f"{short(record, self._names)}\n".encode()
             case "json":
-                before = b",\n" if self._printed else b"[\n"
+                before = b",\n" if self.printed else b"[\n"
                 return before + b'{"position":%d,"entry":%b}' % (record.position, record.octets)
             case "jsonl":
                 return record.octets + b"\n"

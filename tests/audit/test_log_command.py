@@ -70,8 +70,8 @@ async def test_it_writes_every_form_and_that_it_was_read_is_recorded(dsn: str, t
     assert [json.loads(line)["specversion"] for line in events.splitlines()] == ["1.0", "1.0"]
     _, ocsf, _ = await run(dsn, tmp_path, *asked, "ocsf")
     assert [json.loads(line)["metadata"]["sequence"] for line in ocsf.splitlines()] == [2, 3]
-    _, nothing, _ = await run(dsn, tmp_path, "log", "time:2025", "-o", "json")
-    assert json.loads(nothing) == []
+    _, nothing, told = await run(dsn, tmp_path, "log", "time:2025", "-o", "json")
+    assert (json.loads(nothing), told) == ([], "The log has no such entry.\n")
     _, read, _ = await run(dsn, tmp_path, "log", "action:audit.queried", "-n", "3")
     assert [line.split()[2:] for line in read.splitlines()] == [[f"cli:uid-{os.getuid()}", "audit.queried"]] * 3
 
