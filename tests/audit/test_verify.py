@@ -188,6 +188,16 @@ def edit_root(connection: psycopg.Connection) -> None:
     connection.execute("UPDATE audit.checkpoints SET root = sha256('') WHERE size = 300")
 
 
+def shift_hash(connection: psycopg.Connection) -> None:
+    """One after the other, the two are what they were."""
+    loosely(
+        "entries",
+        "UPDATE audit.entries AS next SET leaf_hash = substr(this.leaf_hash, 30) || next.leaf_hash"
+        " FROM audit.entries AS this WHERE this.position = 200 AND next.position = 201",
+        "UPDATE audit.entries SET leaf_hash = substr(leaf_hash, 1, 29) WHERE position = 200",
+    )(connection)
+
+
 def sign_with_another_key(connection: psycopg.Connection) -> None:
     root = connection.execute("SELECT root FROM audit.checkpoints WHERE size = 600").fetchone()
     assert root is not None
@@ -229,6 +239,7 @@ MATRIX: dict[str, tuple[Change, str, int, int]] = {
     "edited with its hash": (edit(200, rehash=True), "edited", 200, 200),
     "edited with its hash, in no tile yet": (edit(590, rehash=True), "rewritten", 521, 600),
     "its hash edited": (edit_hash, "hash", 200, 200),
+    "its hash cut off, and the rest put before the next": (shift_hash, "hash", 200, 200),
     "emptied": (empty("entries", "bytes", "position = 200"), "edited", 200, 200),
     "all emptied": (empty("entries", "bytes", "true"), "edited", 1, 1),
     "its hash emptied": (empty("entries", "leaf_hash", "position = 200"), "hash", 200, 200),

@@ -90,6 +90,7 @@ async def place(durable: Databases, tmp_path: Path) -> AsyncIterator[Place]:
         "outcome = 'refused'",
         "tags = tags[2:]",
         "tags = ARRAY[array_to_string(tags, ',')]",
+        "tags = ('[0:' || cardinality(tags) - 1 || ']=' || tags::text)::text[]",
         "at = at + interval '1 microsecond'",
         "at = 'infinity'",
         "id = gen_random_uuid()",

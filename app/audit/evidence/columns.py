@@ -22,18 +22,21 @@ WORDS = ",\n           ".join(
         "type",
         "outcome",
         "actor",
-        "array_to_json(tags)::text",
+        "CASE WHEN array_lower(tags, 1) <> 1 THEN array_dims(tags) ELSE array_to_json(tags)::text END",
         "to_json(at)::text",
     )
 )
-"""SQL: a line for each entry, column by column. A line end that somebody puts into one makes it a line too many."""
+"""SQL: a line for each entry, column by column. A line end that somebody puts into one makes it a line too many; and
+the tags are not what they should be either where the first of them is not counted as such: names are found by it."""
 
 _NOBODY = "\x01"
 _BEGIN = 946_684_800_000_000
 """Microseconds from 1970 to 2000."""
 
 _ROWS = """
-SELECT position, bytes::text, type, outcome, actor, tags, id::text, timestamptz_send(at) FROM audit.entries
+SELECT position, bytes::text, type, outcome, actor,
+       CASE WHEN array_lower(tags, 1) <> 1 THEN array_prepend(array_dims(tags), tags) ELSE tags END,
+       id::text, timestamptz_send(at) FROM audit.entries
 WHERE position > %s AND position <= %s ORDER BY position
 """
 

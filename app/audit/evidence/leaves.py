@@ -29,7 +29,8 @@ T = TypeVar("T")
 
 _TILES = """
 SELECT start, tile.* FROM generate_series(%(after)s::bigint, %(until)s::bigint - 1, 256) AS start, LATERAL (
-    SELECT coalesce(string_agg(leaf_hash, ''::bytea ORDER BY position), ''),
+    SELECT CASE WHEN bool_and(length(leaf_hash) = 32)
+                THEN string_agg(leaf_hash, ''::bytea ORDER BY position) ELSE '' END,
            convert_to(coalesce(string_agg(bytes::text, E'\\n' ORDER BY position), '') || E'\\n', 'UTF8')
     FROM (
         SELECT * FROM audit.entries
