@@ -70,7 +70,6 @@ class Platform:
             platform.start("identity", platform.identity.run)
             platform.start("sweeper", platform.sweeper.run)
             platform.start("signer", platform.signer.run)
-            platform.start("seals", lambda: keep_sealing(log))
             if platform.timestamps:
                 platform.start("timestamps", platform.timestamps.run)
             if platform.webhook:
@@ -79,6 +78,8 @@ class Platform:
             try:
                 while not await platform.projector.reach(log.head) and platform.projector.failure is None:
                     pass  # after an upgrade it may rebuild, and says how far it is
+                # From now on there are people who wait: a rebuild rests for them as long as this is held.
+                platform.start("seals", lambda: keep_sealing(log))
                 yield platform
             finally:
                 await end(platform._tasks.values())

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -11,19 +12,24 @@ from psycopg import AsyncConnection
 
 from app.audit.entry import Record
 from app.audit.log import Log
+from app.audit.sealing.sealer import Sealer
 from app.domain.names import ERASED
 from app.domain.notebooks import NotebookCreated
 from app.domain.runs import NotebookStartRequested
 from app.domain.subjects import SubjectErased
+from app.domain.users import LoggedOut
+from app.keys import Keys
+from app.platform import Platform
 from app.projections import generation as generation_module
 from app.projections import replay as replay_module
 from app.projections.guarded import SEALING
 from app.projections.notebooks import Notebooks
 from app.projections.rebuild import rebuild
 from app.projections.seals import keep_sealing
+from app.settings import Settings
 from app.tasks import end
 from tests.database import SEALER
-from tests.domain.cast import APOLLO, LAB, an_id
+from tests.domain.cast import ADA, APOLLO, LAB, an_id
 from tests.projections.test_read_models import happen
 
 PAGE, NOTEBOOKS = 20, 400
@@ -111,3 +117,17 @@ async def test_it_rests_after_short_pages_while_the_platform_is_up_in_any_proces
     assert not await log.is_led(SEALING)
     done = await asyncio.wait_for(rebuild(log), 30)
     assert (done.began_at, done.entries) == (PAGE // 2, NOTEBOOKS - PAGE // 2)
+
+
+async def test_whoever_starts_makes_what_is_missing_without_a_rest_and_is_up_then(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_module, "PAGE", PAGE)
+    monkeypatch.setattr(replay_module, "REST", 3_600)
+    keys = Keys(b"k" * 32)
+    async with Log.open(dsn, Sealer(keys.vault_key())) as log, asyncio.timeout(30):
+        position = await happen(log, *[LoggedOut(user=ADA, session=f"session-{number}") for number in range(3 * PAGE)])
+        async with Platform.open(Settings(data=tmp_path), keys, dsn) as platform:
+            assert platform.projector.position >= position
+            while not await log.is_led(SEALING):
+                await asyncio.sleep(0.01)
