@@ -199,8 +199,9 @@ async def test_a_checkpoint_that_the_log_has_not_signed_is_not_timestamped(
         await stamping(elsewhere, NOBODY, authority).stamp()
     async with signing.log.pool.connection() as connection:
         await connection.execute(
-            "INSERT INTO audit.checkpoints (size, root, note) SELECT 4, root, set_byte(note, 24, 52) FROM"
-            " audit.checkpoints"
+            "INSERT INTO audit.checkpoints (size, root, note) SELECT 4, root, set_byte(note, %s, ascii('4')) FROM"
+            " audit.checkpoints",
+            (len(ORIGIN) + 1,),  # where the size stands
         )
     with pytest.raises(NotStamped, match="not one of this log"):
         await stamping(signing, NOBODY, authority).stamp()
