@@ -28,6 +28,13 @@ MODELS: tuple[type[ReadModel[Any]], ...] = (Users, Tokens, Groups, Projects, Not
 LOCK = 7305798
 """Held for the length of a batch by whoever applies one, and by whoever swaps generations."""
 
+SETTINGS = "SET LOCAL synchronous_commit = off; SET LOCAL enable_seqscan = off"
+"""Of a transaction that applies: a crash loses the batch and the bookmark together, and both are made again. Plans are
+made while the tables are small, and are still in use when those have grown."""
+
+ABSENT = (UndefinedTable, UndefinedColumn, InvalidSchemaName)
+"""What the database says where there is no bookmark."""
+
 OWNER = "sophon_projector"
 """Whose the tables are. To give them to it later, everybody who reads them would have to be kept out."""
 
@@ -105,7 +112,7 @@ class Generation:
         """
         try:
             cursor = await connection.execute(self._standing)
-        except (UndefinedTable, UndefinedColumn, InvalidSchemaName):
+        except ABSENT:
             return None
         row = await cursor.fetchone()
         return row[0] if row and row[1] == self.shape else None

@@ -8,13 +8,12 @@ from collections.abc import AsyncGenerator, Generator, Sequence
 import psycopg
 import structlog
 from psycopg import AsyncConnection
-from psycopg.errors import InvalidSchemaName, UndefinedColumn, UndefinedTable
 
 from app.audit.entry import Record, readable
 from app.audit.log import Log
 from app.audit.writer import LogUnavailable
 from app.projections.disclosing import disclosed
-from app.projections.generation import LOCK, Generation
+from app.projections.generation import ABSENT, LOCK, SETTINGS, Generation
 from app.projections.guarded import is_alone
 from app.projections.leftovers import drop_outlived
 from app.projections.rebuild import rebuild
@@ -26,10 +25,7 @@ PATIENCE = 5.0
 TRY_AGAIN = 2.0
 """Seconds after which it looks whether what stopped it was mended: by a rebuild, say."""
 
-_BEGINNING = (
-    # Plans are made while the tables are small, and are in use when they have grown.
-    f"BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL enable_seqscan = off; SELECT pg_advisory_xact_lock({LOCK}); "
-).encode()
+_BEGINNING = f"BEGIN; {SETTINGS}; SELECT pg_advisory_xact_lock({LOCK}); ".encode()
 
 _log = structlog.get_logger(__name__)
 
@@ -174,7 +170,7 @@ async def _transaction(connection: AsyncConnection, beginning: bytes) -> AsyncGe
 async def _has_changed(connection: AsyncConnection, statements: bytes) -> bool | None:
     try:
         cursor = await connection.execute(statements, prepare=False)
-    except (UndefinedTable, UndefinedColumn, InvalidSchemaName):
+    except ABSENT:
         return None
     return (await cursor.set_result(-1)).rowcount > 0
 

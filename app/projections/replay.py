@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 
 from app.audit.entry import Record, UnreadableEntry, readable
 from app.audit.log import Log
-from app.projections.generation import Generation
+from app.projections.generation import SETTINGS, Generation
 from app.projections.guarded import is_up
 from app.tasks import end
 
@@ -124,8 +124,7 @@ class Replay:
         if to <= self.position:
             return False
         async with self._connection.transaction():
-            # Questions are planned while the tables are empty, and they are full when those plans are still in use.
-            await self._connection.execute("SET LOCAL synchronous_commit = off; SET LOCAL enable_seqscan = off")
+            await self._connection.execute(SETTINGS)
             if records:
                 self.touched |= await self.generation.apply(self._connection, records)
             await self.generation.advance(self._connection, to)

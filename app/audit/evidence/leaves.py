@@ -63,7 +63,7 @@ class Page(Struct, frozen=True):
     @property
     def entries(self) -> list[bytes]:
         """Give the entries one by one."""
-        return [line[:-1] for part in self.parts for line in BytesIO(part)]
+        return [entry for text in self.parts for entry in entries_in(text)]
 
 
 class Moment(Struct, frozen=True, gc=False):
@@ -125,6 +125,11 @@ _LEAF = sha256(b"\0")
 """A leaf's hash as it begins. To copy it takes less than to begin another: a tenth of hashing an entry."""
 
 
+def entries_in(text: bytes) -> list[bytes]:
+    """Give entries that have a line end after each, without it."""
+    return [line[:-1] for line in BytesIO(text)]  # split() looks at each byte by itself
+
+
 def hashes_of(entries: Iterable[bytes]) -> list[bytes]:
     """Hash entries as leaves (RFC 6962, 2.1)."""
     begin = _LEAF.copy
@@ -134,8 +139,7 @@ def hashes_of(entries: Iterable[bytes]) -> list[bytes]:
 def hashes_in(text: bytes) -> list[bytes]:
     """Hash entries, each with a line end after it, as leaves."""
     begin = _LEAF.copy
-    lines = BytesIO(text)  # split() looks at each byte by itself
-    return [leaf.digest() for line in lines if not (leaf := begin()).update(line[:-1])]
+    return [leaf.digest() for line in BytesIO(text) if not (leaf := begin()).update(line[:-1])]
 
 
 def checked(page: Page, prunings: Prunings = NOTHING) -> tuple[list[bytes], list[bytes]]:
@@ -146,7 +150,7 @@ def checked(page: Page, prunings: Prunings = NOTHING) -> tuple[list[bytes], list
     entries: list[bytes] = []
     hashes: list[bytes] = []
     for text in page.parts:
-        some = [line[:-1] for line in BytesIO(text)]
+        some = entries_in(text)
         entries += some
         hashes += hashes_of(some)
     return entries, standing(page, hashes, prunings)

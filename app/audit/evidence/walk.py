@@ -141,7 +141,7 @@ class Walk:
             else:
                 self._newest = in_order([*times], newest)
         except NotAnEntry:
-            entries = [entry for text in texts for entry in text.removesuffix(b"\n").split(b"\n")]
+            entries = b"\n".join(text.removesuffix(b"\n") for text in texts).split(b"\n")
             raise Tampered(_first_bad_time(entries, after, newest)) from None
 
 
