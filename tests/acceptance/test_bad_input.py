@@ -1,13 +1,18 @@
 """Whatever is sent, the answer says what is wrong with which field, and nothing has changed."""
 
 import asyncio
+import importlib
 import itertools
+import pkgutil
 import subprocess
 import sys
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
+from litestar.handlers import HTTPRouteHandler
+from msgspec import Struct
 
+from app import api
 from app.domain.registry import EVENTS
 from tests.acceptance.conftest import Lab, populate
 from tests.installation import Visitor, installation
@@ -113,6 +118,17 @@ async def test_a_body_that_is_not_what_it_has_to_be_is_answered_with_the_name_of
         assert answer.status == 400, problem
         assert answer.headers["Content-Type"].startswith("application/problem+json"), problem
         assert field in str([item["field"] for item in answer.page["errors"]]) + answer.page["detail"], problem
+
+
+def test_every_body_refuses_fields_that_nobody_knows() -> None:
+    bodies: set[type[Struct]] = set()
+    for module in pkgutil.iter_modules(api.__path__, "app.api."):
+        for handler in vars(importlib.import_module(module.name)).values():
+            if isinstance(handler, HTTPRouteHandler) and (body := get_type_hints(handler.fn).get("data")):
+                kinds = get_args(body) or (body,)
+                bodies |= {kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Struct)}
+    assert len(bodies) >= 10
+    assert {body.__name__ for body in bodies if not body.__struct_config__.forbid_unknown_fields} == set()
 
 
 @pytest.mark.usefixtures("unchanged")
